@@ -1,0 +1,1 @@
+"""The golden model: what the hardware computes, in NumPy. Imports no Amaranth."""

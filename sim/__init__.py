@@ -1,0 +1,1 @@
+"""What a user runs: the compiled engine, the DRAM model, the demo and the command line."""

@@ -1,0 +1,1 @@
+"""Verification: unit tests, cocotb regressions, mutants and the testplan."""

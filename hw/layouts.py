@@ -1,0 +1,203 @@
+"""The payloads that travel between blocks (docs/interfaces.md §3), as shapes that follow an ``EngineConfig``.
+
+The same layouts encode and decode in the tests. Functions return ``data.StructLayout`` objects rather than ``data.Struct``
+classes, because every width depends on the configuration.
+"""
+
+from amaranth import unsigned
+from amaranth.lib import data, enum
+
+from stmoe.model.config import EngineConfig, clog2
+from stmoe.model.numerics import SCALE_BITS, SHIFT_BITS, WEIGHT_BITS
+
+#: Bits of a prediction's score: CCT votes plus history, saturating.
+SCORE_BITS = 8
+
+
+class BufferOp(enum.Enum, shape=unsigned(3)):
+    """Commands of the buffer manager (docs/interfaces.md §3)."""
+
+    PIN = 0
+    PROTECT = 1
+    ALLOC = 2
+    RELEASE = 3
+    UNPROTECT = 4
+    EVICT = 5
+    FLUSH = 6
+
+
+class LandedStatus(enum.Enum, shape=unsigned(2)):
+    """How a fetch ended."""
+
+    OK = 0
+    CRC = 1
+    AXI = 2
+    ABORTED = 3
+
+
+def shape_layout(config: EngineConfig) -> data.StructLayout:
+    """Run-time shape of the model: latched at start, stable while running. All derived from registers by the control block.
+
+    ``experts``, ``top_k``, ``layers``, ``shared``: counts. ``row_words`` = d/lanes. ``out_words`` = d/segments.
+    ``d_beats`` = x16 bus beats of a token (2·d/bus_bytes). ``chunks``: chunks of an expert. ``chunk_beats``: bus beats of a
+    chunk. ``renormalise``: softmax over the top-k. ``routed_scale``: Q4.12.
+    """
+    return data.StructLayout(
+        {
+            "experts": clog2(config.experts_max + 1),
+            "top_k": clog2(config.top_k_max + 1),
+            "layers": clog2(config.layers_max + 1),
+            "shared": clog2(config.shared_max + 1),
+            "row_words": clog2(config.d_max // config.lanes + 1),
+            "out_words": clog2(config.d_max // config.segments + 1),
+            "d_beats": clog2(2 * config.d_max // config.bus_bytes + 1),
+            "chunks": clog2(config.chunks_max + 1),
+            "chunk_beats": clog2(config.frame_words * config.beats_per_word + 1),
+            "renormalise": 1,
+            "routed_scale": 16,
+        }
+    )
+
+
+def expert_ref(config: EngineConfig) -> data.StructLayout:
+    """One expert of one layer."""
+    return data.StructLayout({"layer": config.layer_bits, "expert": config.expert_bits})
+
+
+def fetch_beats_bits(config: EngineConfig) -> int:
+    """Bits of the beat count of the longest fetch: a chunk or a layer's router image."""
+    return clog2(max(config.frame_words * config.beats_per_word, config.router_slot_words) + 1)
+
+
+def fetch_request(config: EngineConfig) -> data.StructLayout:
+    """One contiguous read: a chunk into a frame, or a router image into a slot of the router memory (``router`` = 1).
+
+    ``address`` is a multiple of bus_bytes. ``frame`` is the frame number, or the router slot. ``seed``: docs/interfaces.md §1.
+    """
+    return data.StructLayout(
+        {
+            "address": config.addr_bits,
+            "beats": fetch_beats_bits(config),
+            "seed": 32,
+            "router": 1,
+            "frame": max(config.frame_bits, clog2(config.router_slots)),
+            "ref": expert_ref(config),
+        }
+    )
+
+
+def landed(config: EngineConfig) -> data.StructLayout:
+    """A fetch has ended: its last beat was written and checked (``OK``), or not (``CRC``, ``AXI``, ``ABORTED``)."""
+    return data.StructLayout(
+        {
+            "status": LandedStatus,
+            "prefetch": 1,
+            "router": 1,
+            "frame": max(config.frame_bits, clog2(config.router_slots)),
+            "ref": expert_ref(config),
+        }
+    )
+
+
+def buffer_write(config: EngineConfig) -> data.StructLayout:
+    """Event: one word for the expert buffer. ``address`` is the word address within the bank."""
+    return data.StructLayout(
+        {
+            "valid": 1,
+            "bank": max(1, config.bank_bits),
+            "address": config.frame_addr_bits,
+            "data": 8 * config.lanes,
+        }
+    )
+
+
+def router_write(config: EngineConfig) -> data.StructLayout:
+    """Event: one bus word of a router image. ``word`` counts from 0 (the head) within the image."""
+    return data.StructLayout(
+        {
+            "valid": 1,
+            "slot": clog2(config.router_slots),
+            "word": clog2(config.router_slot_words),
+            "data": 8 * config.bus_bytes,
+        }
+    )
+
+
+def buffer_command(config: EngineConfig) -> data.StructLayout:
+    """A command to the buffer manager."""
+    return data.StructLayout({"op": BufferOp, "ref": expert_ref(config), "slot": config.slot_bits})
+
+
+def buffer_response(config: EngineConfig) -> data.StructLayout:
+    """The answer to a command, one for each, in order. ``count``/``pending`` for PIN and PROTECT; the rest for ALLOC."""
+    return data.StructLayout(
+        {
+            "ok": 1,
+            "frame": config.frame_bits,
+            "chunk": config.chunk_bits,
+            "count": clog2(config.chunks_max + 1),
+            "pending": clog2(config.chunks_max + 1),
+        }
+    )
+
+
+def ready_chunk(config: EngineConfig) -> data.StructLayout:
+    """A landed chunk of a selected expert."""
+    return data.StructLayout({"slot": config.slot_bits, "frame": config.frame_bits})
+
+
+def chunk_job(config: EngineConfig) -> data.StructLayout:
+    """A chunk for one tile: ``address`` is the first word within ``bank``."""
+    return data.StructLayout(
+        {
+            "slot": config.slot_bits,
+            "bank": max(1, config.bank_bits),
+            "address": config.frame_addr_bits,
+        }
+    )
+
+
+def expert_scale() -> data.StructLayout:
+    """(mo, so) of an expert."""
+    return data.StructLayout({"m": SCALE_BITS, "s": SHIFT_BITS})
+
+
+def unit_scales() -> data.StructLayout:
+    """The 64-bit row of one hidden unit (docs/interfaces.md §1)."""
+    return data.StructLayout(
+        {
+            "mg": SCALE_BITS,
+            "mu": SCALE_BITS,
+            "mh": SCALE_BITS,
+            "sg": SHIFT_BITS,
+            "su": SHIFT_BITS,
+            "sh": SHIFT_BITS,
+            "zero": 1,
+        }
+    )
+
+
+def routed(config: EngineConfig) -> data.StructLayout:
+    """A verified routing decision: the top-k ids of ``layer`` in rank order; ``count`` of them are meant.
+
+    ``sequence`` and ``token`` are the message's; shared experts are not listed.
+    """
+    return data.StructLayout(
+        {
+            "layer": config.layer_bits,
+            "sequence": 32,
+            "token": 32,
+            "count": clog2(config.top_k_max + 1),
+            "ids": data.ArrayLayout(config.expert_bits, config.top_k_max),
+        }
+    )
+
+
+def weights(config: EngineConfig) -> data.ArrayLayout:
+    """Router weights in slot order, Q.15 (routed experts only)."""
+    return data.ArrayLayout(WEIGHT_BITS, config.top_k_max)
+
+
+def prediction(config: EngineConfig) -> data.StructLayout:
+    """One predicted expert of ``ref.layer``. A prediction is a run of these ending with ``last``; ``none`` marks an empty run."""
+    return data.StructLayout({"ref": expert_ref(config), "score": SCORE_BITS, "none": 1, "last": 1})

@@ -1,0 +1,344 @@
+"""The one configuration object of stmoe.
+
+``EngineConfig`` fixes what is generated (maxima, widths, memories); ``ModelShape`` says which model runs on it, and is
+written to registers at run time, up to the generated maxima. Hardware, golden model, simulator, register map and docs
+read these two and nothing else. Derived values are properties; an illegal combination raises ``ValueError`` naming it.
+"""
+
+import dataclasses
+import enum
+import json
+from dataclasses import dataclass
+
+MAX_LAYERS = 256
+MAX_EXPERTS = 4096
+MAX_CHUNKS = 4096
+#: Bytes of one 64-bit row of per-unit scales (gate, up and hidden multiplier and shift), docs/numerics.md §3.
+UNIT_SCALE_BYTES = 8
+#: Bytes at the start of a chunk: CRC-32C, output scale, reserved (docs/interfaces.md, "Expert image").
+CHUNK_HEAD_BYTES = 16
+
+
+class Policy(enum.IntEnum):
+    """What the engine keeps and what it prefetches; a run-time register."""
+
+    NONE = 0  #: nothing stays resident from one layer to the next, nothing is prefetched
+    LRU = 1  #: least recently used experts stay resident, nothing is prefetched
+    HT = 2  #: LRU, and prefetch of what this layer used for the previous token
+    CCT = 3  #: LRU, and prefetch by the cross-layer correlation table
+    ST_MOE = 4  #: LRU, and prefetch by CCT votes and history together (arXiv 2606.15453)
+    ORACLE = 5  #: LRU, and prefetch of what arrives on the hint port (an oracle, or any predictor outside)
+
+    @property
+    def label(self) -> str:
+        """The name on the command line and in result files."""
+        return self.name.lower().replace("_", "-")
+
+
+POLICY_BY_LABEL = {p.label: p for p in Policy}
+
+
+def clog2(n: int) -> int:
+    """Bits that count ``n`` different values (at least 1)."""
+    return max(1, (n - 1).bit_length())
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelShape:
+    """The shape of one MoE model, as the engine sees it: its MoE layers only.
+
+    Attributes
+    ----------
+    experts : routed experts in a layer (E).
+    top_k : experts chosen for a token (k).
+    layers : MoE layers (L).
+    d_model : width of the activations (d).
+    d_ff : hidden units of one expert.
+    shared_experts : experts every token passes through with weight 1; they are numbered E, E+1, ….
+    renormalise : softmax over the top-k (True) or over all E (False).
+    routed_scale : factor on the routed weights after the softmax (DeepSeek's ``routed_scaling_factor``), below 16.
+    """
+
+    experts: int
+    top_k: int
+    layers: int
+    d_model: int
+    d_ff: int
+    shared_experts: int = 0
+    renormalise: bool = True
+    routed_scale: float = 1.0
+
+    def __post_init__(self):
+        for name in ("experts", "top_k", "layers", "d_model", "d_ff"):
+            value = getattr(self, name)
+            _require(isinstance(value, int) and value >= 1, f"{name} = {value!r}: must be an integer of at least 1")
+        _require(self.shared_experts >= 0, f"shared_experts = {self.shared_experts}: must not be negative")
+        _require(self.top_k <= self.experts, f"top_k = {self.top_k} > experts = {self.experts}")
+        _require(self.layers <= MAX_LAYERS, f"layers = {self.layers}: at most {MAX_LAYERS}")
+        _require(self.experts_total <= MAX_EXPERTS, f"experts = {self.experts_total}: at most {MAX_EXPERTS}")
+        _require(0 < self.routed_scale < 16, f"routed_scale = {self.routed_scale}: must lie between 0 and 16")
+
+    @property
+    def experts_total(self) -> int:
+        """Routed and shared experts of a layer."""
+        return self.experts + self.shared_experts
+
+    @property
+    def slots(self) -> int:
+        """Experts executed for one token in one layer: top-k and the shared ones."""
+        return self.top_k + self.shared_experts
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineConfig:
+    """What is generated. Every field is keyword-only; see docs/theory.md for the block each one shapes.
+
+    Attributes
+    ----------
+    name : preset name, for messages and file headers.
+    experts_max, top_k_max, layers_max, d_max, d_ff_max, shared_max : largest model the build can be set to.
+    bus_bytes : width of the AXI data bus and of the activation streams, in bytes (8, 16, 32 or 64).
+    lanes : int8 multipliers of one compute tile = bytes of one word of the expert buffer; bus_bytes times 1, 2 or 4.
+    tiles : compute tiles.
+    banks : banks of the expert buffer (a power of two, at least ``tiles``); a bank feeds one tile at a time.
+    frames : chunks the expert buffer has room for, a multiple of ``banks``.
+    chunk_units : hidden units in one chunk (F), a power of two, at least twice ``group_units``.
+    group_units : hidden units reduced together in the down projection; a power of two dividing ``lanes``.
+    router_slots : layers whose router weights fit on chip; a ring when smaller than the model's layers.
+    cct_ways : successors kept in one row of the cross-layer correlation table (K of the paper).
+    cct_counter_bits : width of the saturating confidence of a CCT entry (2 in the paper).
+    prefetch_queue : predicted experts the prefetch engine can rank and hold.
+    demand_bursts, prefetch_bursts : outstanding AXI read bursts of either class.
+    burst_bytes : longest AXI burst, a power of two, at most 1024.
+    addr_bits : width of AXI addresses.
+    """
+
+    name: str = "custom"
+    experts_max: int = 32
+    top_k_max: int = 4
+    layers_max: int = 6
+    d_max: int = 192
+    d_ff_max: int = 96
+    shared_max: int = 0
+    bus_bytes: int = 16
+    lanes: int = 16
+    tiles: int = 2
+    banks: int = 4
+    frames: int = 384
+    chunk_units: int = 8
+    group_units: int = 4
+    router_slots: int = 6
+    cct_ways: int = 8
+    cct_counter_bits: int = 4
+    prefetch_queue: int = 16
+    demand_bursts: int = 8
+    prefetch_bursts: int = 2
+    burst_bytes: int = 1024
+    addr_bits: int = 32
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name not in ("name", "shared_max"):
+                _require(
+                    isinstance(value, int) and value >= 1, f"{field.name} = {value!r}: must be an integer of at least 1"
+                )
+        _require(self.shared_max >= 0, f"shared_max = {self.shared_max}: must not be negative")
+        _require(self.bus_bytes in (8, 16, 32, 64), f"bus_bytes = {self.bus_bytes}: must be 8, 16, 32 or 64")
+        _require(
+            self.lanes in (self.bus_bytes, 2 * self.bus_bytes, 4 * self.bus_bytes),
+            f"lanes = {self.lanes}: must be 1, 2 or 4 times bus_bytes = {self.bus_bytes}",
+        )
+        _require(self.top_k_max <= self.experts_max, f"top_k_max = {self.top_k_max} > experts_max = {self.experts_max}")
+        _require(self.layers_max <= MAX_LAYERS, f"layers_max = {self.layers_max}: at most {MAX_LAYERS}")
+        _require(self.experts_total_max <= MAX_EXPERTS, f"experts_max = {self.experts_max}: at most {MAX_EXPERTS}")
+        _require(self.banks & (self.banks - 1) == 0, f"banks = {self.banks}: must be a power of two")
+        _require(self.banks >= self.tiles, f"banks = {self.banks} < tiles = {self.tiles}")
+        _require(self.frames % self.banks == 0, f"frames = {self.frames}: must be a multiple of banks = {self.banks}")
+        _require(
+            self.group_units & (self.group_units - 1) == 0 and self.lanes % self.group_units == 0,
+            f"group_units = {self.group_units}: must be a power of two dividing lanes = {self.lanes}",
+        )
+        _require(
+            self.chunk_units & (self.chunk_units - 1) == 0 and self.chunk_units >= 2 * self.group_units,
+            f"chunk_units = {self.chunk_units}: must be a power of two, at least twice group_units = {self.group_units}",
+        )
+        _require(self.d_max % self.lanes == 0, f"d_max = {self.d_max}: must be a multiple of lanes = {self.lanes}")
+        _require(
+            self.d_ff_max % self.chunk_units == 0,
+            f"d_ff_max = {self.d_ff_max}: must be a multiple of chunk_units = {self.chunk_units}",
+        )
+        _require(self.chunks_max <= MAX_CHUNKS, f"chunks of an expert = {self.chunks_max}: at most {MAX_CHUNKS}")
+        _require(
+            self.frames >= (self.slots_max + 1) * self.chunks_max,
+            f"frames = {self.frames}: the experts of one token and one more need "
+            f"{(self.slots_max + 1) * self.chunks_max} (slots {self.slots_max} x chunks {self.chunks_max})",
+        )
+        _require(self.router_slots <= self.layers_max, f"router_slots = {self.router_slots} > layers_max")
+        _require(
+            self.router_slots >= 2 or self.layers_max == 1, f"router_slots = {self.router_slots}: must be at least 2"
+        )
+        _require(2 <= self.cct_counter_bits <= 6, f"cct_counter_bits = {self.cct_counter_bits}: must be 2 to 6")
+        _require(
+            self.burst_bytes & (self.burst_bytes - 1) == 0 and self.bus_bytes <= self.burst_bytes <= 1024,
+            f"burst_bytes = {self.burst_bytes}: must be a power of two from bus_bytes to 1024",
+        )
+        _require(self.burst_bytes // self.bus_bytes <= 256, f"burst_bytes = {self.burst_bytes}: over 256 beats")
+        _require(16 <= self.addr_bits <= 64, f"addr_bits = {self.addr_bits}: must be 16 to 64")
+
+    # Model-side maxima.
+    @property
+    def experts_total_max(self) -> int:
+        """Routed and shared experts of a layer."""
+        return self.experts_max + self.shared_max
+
+    @property
+    def slots_max(self) -> int:
+        """Experts executed for one token in one layer, at most."""
+        return self.top_k_max + self.shared_max
+
+    @property
+    def chunks_max(self) -> int:
+        """Chunks of one expert, at most."""
+        return self.d_ff_max // self.chunk_units
+
+    # Words and memories.
+    @property
+    def segments(self) -> int:
+        """Outputs of the down projection that one tile produces in a cycle (S)."""
+        return self.lanes // self.group_units
+
+    @property
+    def beats_per_word(self) -> int:
+        """AXI beats that make one buffer word."""
+        return self.lanes // self.bus_bytes
+
+    @property
+    def meta_bytes(self) -> int:
+        """Bytes of head and scales in front of a chunk's weights, padded to whole words."""
+        raw = CHUNK_HEAD_BYTES + UNIT_SCALE_BYTES * self.chunk_units
+        return -(-raw // self.lanes) * self.lanes
+
+    @property
+    def meta_words(self) -> int:
+        """Buffer words of head and scales in a chunk."""
+        return self.meta_bytes // self.lanes
+
+    @property
+    def frame_words(self) -> int:
+        """Buffer words of one frame: the largest chunk."""
+        return self.chunk_bytes(self.d_max) // self.lanes
+
+    @property
+    def frames_per_bank(self) -> int:
+        """Frames in one bank; frame f lies in bank f mod banks."""
+        return self.frames // self.banks
+
+    @property
+    def buffer_bytes(self) -> int:
+        """Bytes of the expert buffer."""
+        return self.frames * self.frame_words * self.lanes
+
+    @property
+    def router_lanes(self) -> int:
+        """int16 multipliers of the router: what one bus word holds."""
+        return self.bus_bytes // 2
+
+    @property
+    def nodes_max(self) -> int:
+        """Rows of the expert table: layers x experts of a layer."""
+        return self.layers_max * self.experts_total_max
+
+    @property
+    def router_head_bytes(self) -> int:
+        """Bytes in front of a layer's router weights, whole bus words."""
+        return max(CHUNK_HEAD_BYTES, self.bus_bytes)
+
+    @property
+    def router_slot_words(self) -> int:
+        """Bus words of one slot of the router's weight memory, head included."""
+        return (self.router_head_bytes + 2 * self.experts_max * self.d_max) // self.bus_bytes
+
+    # Bit widths.
+    @property
+    def layer_bits(self) -> int:
+        """Bits of a layer number."""
+        return clog2(self.layers_max)
+
+    @property
+    def expert_bits(self) -> int:
+        """Bits of an expert number within a layer."""
+        return clog2(self.experts_total_max)
+
+    @property
+    def slot_bits(self) -> int:
+        """Bits of a slot: which of the token's experts."""
+        return clog2(self.slots_max)
+
+    @property
+    def chunk_bits(self) -> int:
+        """Bits of a chunk number within an expert."""
+        return clog2(self.chunks_max)
+
+    @property
+    def frame_bits(self) -> int:
+        """Bits of a frame number."""
+        return clog2(self.frames)
+
+    @property
+    def bank_bits(self) -> int:
+        """Bits of a bank number (0 when there is one bank)."""
+        return (self.banks - 1).bit_length()
+
+    @property
+    def frame_addr_bits(self) -> int:
+        """Bits of a word address within one bank."""
+        return clog2(self.frames_per_bank * self.frame_words)
+
+    # Sizes for a model that runs on this build.
+    def chunk_bytes(self, d_model: int) -> int:
+        """Bytes of one chunk, head and scales included, at activation width ``d_model``."""
+        return self.meta_bytes + 3 * self.chunk_units * d_model
+
+    def chunks(self, shape: ModelShape) -> int:
+        """Chunks of one expert of ``shape``."""
+        return shape.d_ff // self.chunk_units
+
+    def expert_bytes(self, shape: ModelShape) -> int:
+        """Bytes of one expert image of ``shape``."""
+        return self.chunks(shape) * self.chunk_bytes(shape.d_model)
+
+    def router_bytes(self, shape: ModelShape) -> int:
+        """Bytes of one layer's router image: head and int16 weights."""
+        return self.router_head_bytes + 2 * shape.experts * shape.d_model
+
+    def check_model(self, shape: ModelShape) -> None:
+        """Raise ``ValueError`` naming the first dimension of ``shape`` this build cannot run."""
+        for ours, theirs in (
+            ("experts_max", "experts"),
+            ("top_k_max", "top_k"),
+            ("layers_max", "layers"),
+            ("d_max", "d_model"),
+            ("d_ff_max", "d_ff"),
+            ("shared_max", "shared_experts"),
+        ):
+            limit, value = getattr(self, ours), getattr(shape, theirs)
+            _require(value <= limit, f"{theirs} = {value} exceeds {ours} = {limit} of the build {self.name!r}")
+        _require(
+            shape.d_model % self.lanes == 0, f"d_model = {shape.d_model}: must be a multiple of {self.lanes} lanes"
+        )
+        _require(
+            shape.d_model // self.segments >= 4, f"d_model = {shape.d_model}: must be at least {4 * self.segments}"
+        )
+        _require(
+            shape.d_ff % self.chunk_units == 0, f"d_ff = {shape.d_ff}: must be a multiple of {self.chunk_units} units"
+        )
+
+    def to_json(self) -> str:
+        """The fields as JSON, in declaration order."""
+        return json.dumps(dataclasses.asdict(self), indent=2)

@@ -1,0 +1,93 @@
+"""Named configurations. Each is a constant: an ``EngineConfig`` and the ``ModelShape`` it is made for.
+
+Shapes: the models' published ``config.json``; sizes of memories are ours and are labelled so in docs/theory.md.
+"""
+
+from stmoe.model.config import EngineConfig, ModelShape
+
+#: The project's own model (model/weights).
+DEMO_SHAPE = ModelShape(experts=32, top_k=4, layers=6, d_model=192, d_ff=96)
+#: Small enough for cocotb and the Amaranth simulator.
+TEST_SHAPE = ModelShape(experts=8, top_k=2, layers=3, d_model=32, d_ff=16)
+#: OLMoE-1B-7B-0924.
+OLMOE_SHAPE = ModelShape(experts=64, top_k=8, layers=16, d_model=2048, d_ff=1024, renormalise=False)
+#: DeepSeek-V2-Lite: 26 MoE layers, 64 routed experts (6 chosen) and 2 shared of the same width.
+DSV2_LITE_SHAPE = ModelShape(
+    experts=64, top_k=6, layers=26, d_model=2048, d_ff=1408, shared_experts=2, renormalise=False
+)
+#: Qwen3-30B-A3B.
+QWEN3_30B_SHAPE = ModelShape(experts=128, top_k=8, layers=48, d_model=2048, d_ff=768)
+
+_BIG = dict(
+    bus_bytes=64,
+    lanes=64,
+    tiles=4,
+    banks=8,
+    chunk_units=32,
+    group_units=8,
+    router_slots=2,
+    d_max=2048,
+    cct_ways=16,
+    prefetch_queue=32,
+    demand_bursts=16,
+    prefetch_bursts=4,
+    addr_bits=40,
+)
+
+PRESETS: dict[str, tuple[EngineConfig, ModelShape]] = {
+    "test": (
+        EngineConfig(
+            name="test",
+            experts_max=8,
+            top_k_max=3,
+            layers_max=4,
+            d_max=64,
+            d_ff_max=32,
+            shared_max=1,
+            bus_bytes=8,
+            lanes=8,
+            tiles=2,
+            banks=2,
+            frames=48,
+            chunk_units=4,
+            group_units=2,
+            router_slots=3,
+            cct_ways=4,
+            prefetch_queue=8,
+            demand_bursts=4,
+            prefetch_bursts=2,
+            burst_bytes=128,
+        ),
+        TEST_SHAPE,
+    ),
+    "demo": (EngineConfig(name="demo"), DEMO_SHAPE),
+    "ulx3s-85f": (EngineConfig(name="ulx3s-85f", tiles=1, banks=1, frames=64, cct_counter_bits=4), DEMO_SHAPE),
+    "olmoe": (
+        EngineConfig(name="olmoe", experts_max=64, top_k_max=8, layers_max=16, d_ff_max=1024, frames=512, **_BIG),
+        OLMOE_SHAPE,
+    ),
+    "dsv2-lite": (
+        EngineConfig(
+            name="dsv2-lite",
+            experts_max=64,
+            top_k_max=6,
+            layers_max=26,
+            d_ff_max=1408,
+            shared_max=2,
+            frames=640,
+            **_BIG,
+        ),
+        DSV2_LITE_SHAPE,
+    ),
+    "qwen3-30b": (
+        EngineConfig(name="qwen3-30b", experts_max=128, top_k_max=8, layers_max=48, d_ff_max=768, frames=512, **_BIG),
+        QWEN3_30B_SHAPE,
+    ),
+}
+
+
+def preset(name: str) -> tuple[EngineConfig, ModelShape]:
+    """The preset ``name``; raises ``ValueError`` listing the known ones."""
+    if name not in PRESETS:
+        raise ValueError(f"unknown preset {name!r}: known are {', '.join(PRESETS)}")
+    return PRESETS[name]

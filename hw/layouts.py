@@ -4,7 +4,7 @@ The same layouts encode and decode in the tests. Functions return ``data.StructL
 classes, because every width depends on the configuration.
 """
 
-from amaranth import unsigned
+from amaranth import signed, unsigned
 from amaranth.lib import data, enum
 
 from stmoe.model.config import EngineConfig, clog2
@@ -201,3 +201,17 @@ def weights(config: EngineConfig) -> data.ArrayLayout:
 def prediction(config: EngineConfig) -> data.StructLayout:
     """One predicted expert of ``ref.layer``. A prediction is a run of these ending with ``last``; ``none`` marks an empty run."""
     return data.StructLayout({"ref": expert_ref(config), "score": SCORE_BITS, "none": 1, "last": 1})
+
+
+def token_layout(config: EngineConfig) -> data.StructLayout:
+    """What the header of an activation message says (docs/interfaces.md §2); ``external``: routing came with it."""
+    return data.StructLayout(
+        {"layer": config.layer_bits, "exponent": signed(8), "sequence": 32, "token": 32, "external": 1}
+    )
+
+
+def x_write(config: EngineConfig) -> data.StructLayout:
+    """Event: one bus beat of x16; ``address`` is its number within the token."""
+    return data.StructLayout(
+        {"valid": 1, "address": clog2(2 * config.d_max // config.bus_bytes), "data": 8 * config.bus_bytes}
+    )

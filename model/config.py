@@ -109,7 +109,7 @@ class EngineConfig:
     frames : chunks the expert buffer has room for, a multiple of ``banks``.
     chunk_units : hidden units in one chunk (F), a power of two, at least twice ``group_units``.
     group_units : hidden units reduced together in the down projection; a power of two dividing ``lanes``.
-    router_slots : layers whose router weights fit on chip; a ring when smaller than the model's layers.
+    router_slots : layers whose router weights fit on chip: all (layers_max), or a power of two.
     cct_ways : successors kept in one row of the cross-layer correlation table (K of the paper).
     cct_counter_bits : width of the saturating confidence of a CCT entry (2 in the paper).
     prefetch_queue : predicted experts the prefetch engine can rank and hold.
@@ -182,6 +182,10 @@ class EngineConfig:
         _require(self.router_slots <= self.layers_max, f"router_slots = {self.router_slots} > layers_max")
         _require(
             self.router_slots >= 2 or self.layers_max == 1, f"router_slots = {self.router_slots}: must be at least 2"
+        )
+        _require(
+            self.router_slots == self.layers_max or self.router_slots & (self.router_slots - 1) == 0,
+            f"router_slots = {self.router_slots}: must be layers_max = {self.layers_max} or a power of two",
         )
         _require(2 <= self.cct_counter_bits <= 6, f"cct_counter_bits = {self.cct_counter_bits}: must be 2 to 6")
         _require(

@@ -123,6 +123,35 @@ def router_write(config: EngineConfig) -> data.StructLayout:
     )
 
 
+def x16_write(config: EngineConfig) -> data.StructLayout:
+    """Event: one bus beat of x16; ``address`` counts the token's beats from 0."""
+    return data.StructLayout(
+        {"valid": 1, "address": clog2(2 * config.d_max // config.bus_bytes), "data": 8 * config.bus_bytes}
+    )
+
+
+def router_start(config: EngineConfig) -> data.StructLayout:
+    """Route the token in the x16 memory by the router weights in ``slot`` of the router memory."""
+    return data.StructLayout({"slot": clog2(config.router_slots)})
+
+
+def selected(config: EngineConfig) -> data.StructLayout:
+    """The routed experts of a token in rank order; ``count`` of them are meant."""
+    return data.StructLayout(
+        {"count": clog2(config.top_k_max + 1), "ids": data.ArrayLayout(config.expert_bits, config.top_k_max)}
+    )
+
+
+def external_routing(config: EngineConfig) -> data.StructLayout:
+    """A routing decision from outside (kind 2 of docs/interfaces.md §2): ``selected`` and its weights."""
+    return data.StructLayout({"selected": selected(config), "weights": weights(config)})
+
+
+def router_weights(config: EngineConfig) -> data.StructLayout:
+    """Level: the weights of the routed experts in slot order, meant while ``valid``."""
+    return data.StructLayout({"valid": 1, "values": weights(config)})
+
+
 def buffer_command(config: EngineConfig) -> data.StructLayout:
     """A command to the buffer manager."""
     return data.StructLayout({"op": BufferOp, "ref": expert_ref(config), "slot": config.slot_bits})
@@ -214,4 +243,26 @@ def x_write(config: EngineConfig) -> data.StructLayout:
     """Event: one bus beat of x16; ``address`` is its number within the token."""
     return data.StructLayout(
         {"valid": 1, "address": clog2(2 * config.d_max // config.bus_bytes), "data": 8 * config.bus_bytes}
+    )
+
+
+def predictor_params(config: EngineConfig) -> data.StructLayout:
+    """Run-time parameters of the ST-MoE predictor (docs/theory.md, "Predictor"); stable while it is busy.
+
+    ``use_cct``, ``use_history``: which table's votes count. ``vote_confidence``: an entry votes with its confidence (1) or
+    with 1 (0). ``history_weight``: vote of the history table. ``threshold``: least score of a predicted expert.
+    ``step_up``, ``step_down``, ``initial``, ``counter_max``: learning of a confidence.
+    """
+    return data.StructLayout(
+        {
+            "use_cct": 1,
+            "use_history": 1,
+            "vote_confidence": 1,
+            "history_weight": SCORE_BITS,
+            "threshold": SCORE_BITS,
+            "step_up": config.cct_counter_bits,
+            "step_down": config.cct_counter_bits,
+            "initial": config.cct_counter_bits,
+            "counter_max": config.cct_counter_bits,
+        }
     )

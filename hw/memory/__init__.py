@@ -1,0 +1,1 @@
+"""On-chip memories, and the way to and from DRAM."""

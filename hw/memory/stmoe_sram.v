@@ -1,0 +1,48 @@
+// The on-chip memory of stmoe: one write port, one read port, one clock (contract: hw/memory/sram.py).
+//
+// Behavioural and parametric: simulators run it as it is, FPGA tools infer block RAM from it (synchronous read with an
+// enable, lane-wise write enables, no reset, no initial contents).
+//
+// To use a macro, leave this file out and give a module of the same name, parameters and ports that instantiates it, by
+// WIDTH x DEPTH. To black-box it in yosys, read the design without this file and add `hierarchy` with a
+// `(* blackbox *)` declaration of these ports, or `blackbox stmoe_sram` after reading it. A macro may return anything for
+// a read of the word being written in the same cycle: the engine never relies on it. It must hold read_data while
+// read_en is low.
+
+`default_nettype none
+
+module stmoe_sram #(
+    parameter WIDTH = 64,
+    parameter DEPTH = 512,
+    parameter GRANULARITY = WIDTH,  // bits that one bit of write_en covers; divides WIDTH
+    parameter ADDR_BITS = 9
+) (
+    input  wire                         clk,
+    input  wire [WIDTH/GRANULARITY-1:0] write_en,
+    input  wire [ADDR_BITS-1:0]         write_addr,
+    input  wire [WIDTH-1:0]             write_data,
+    input  wire                         read_en,
+    input  wire [ADDR_BITS-1:0]         read_addr,
+    output reg  [WIDTH-1:0]             read_data
+);
+
+    localparam LANES = WIDTH / GRANULARITY;
+
+    reg [WIDTH-1:0] memory [0:DEPTH-1];
+
+    integer lane;
+
+    always @(posedge clk) begin
+        for (lane = 0; lane < LANES; lane = lane + 1)
+            if (write_en[lane])
+                memory[write_addr][lane*GRANULARITY +: GRANULARITY] <= write_data[lane*GRANULARITY +: GRANULARITY];
+    end
+
+    always @(posedge clk) begin
+        if (read_en)
+            read_data <= memory[read_addr];
+    end
+
+endmodule
+
+`default_nettype wire

@@ -123,13 +123,6 @@ def router_write(config: EngineConfig) -> data.StructLayout:
     )
 
 
-def x16_write(config: EngineConfig) -> data.StructLayout:
-    """Event: one bus beat of x16; ``address`` counts the token's beats from 0."""
-    return data.StructLayout(
-        {"valid": 1, "address": clog2(2 * config.d_max // config.bus_bytes), "data": 8 * config.bus_bytes}
-    )
-
-
 def router_start(config: EngineConfig) -> data.StructLayout:
     """Route the token in the x16 memory by the router weights in ``slot`` of the router memory."""
     return data.StructLayout({"slot": clog2(config.router_slots)})

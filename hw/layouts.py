@@ -259,3 +259,10 @@ def predictor_params(config: EngineConfig) -> data.StructLayout:
             "counter_max": config.cct_counter_bits,
         }
     )
+
+
+def selected_expert(config: EngineConfig) -> data.StructLayout:
+    """A selected expert for the demand loader: ``count`` of its chunks are in the buffer or on their way."""
+    return data.StructLayout(
+        {"ref": expert_ref(config), "slot": config.slot_bits, "count": clog2(config.chunks_max + 1)}
+    )

@@ -44,8 +44,8 @@ def clamp127(a):
     return np.clip(a, -127, 127)
 
 
-def shift(stored, exponent: int, high: int):
-    """A stored shift plus the token's exponent, kept within 1…``high``."""
+def shift(stored, exponent, high: int):
+    """A stored shift plus the token's exponent (or a batch of them, broadcast), kept within 1…``high``."""
     return np.clip(np.asarray(stored, dtype=np.int64) + exponent, 1, high)
 
 

@@ -1,0 +1,198 @@
+"""The message parser: takes ``s_axis`` apart (docs/interfaces.md §2).
+
+Activations go to the memories of router and tiles as they arrive, routing entries to a register file, hints to a queue; a
+message that does not have the announced form raises ``bad_message`` and stops the parser, since nothing after it can be trusted.
+"""
+
+from amaranth import Array, Cat, Module, Mux, Signal, signed
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib.wiring import In, Out
+
+from stmoe.hw.layouts import SCORE_BITS, prediction, shape_layout, token_layout, weights, x_write
+from stmoe.model.config import EngineConfig
+
+KIND_ACTIVATIONS = 1
+KIND_ROUTED = 2
+KIND_HINT = 3
+HEADER_BYTES = 16
+
+
+def axis_layout(config: EngineConfig) -> data.StructLayout:
+    """One beat of an activation stream."""
+    return data.StructLayout({"data": 8 * config.bus_bytes, "last": 1})
+
+
+def header_layout() -> data.StructLayout:
+    """The 16 bytes in front of every message."""
+    return data.StructLayout(
+        {"kind": 8, "layer": 8, "exponent": signed(8), "count": 8, "sequence": 32, "token": 32, "zero": 32}
+    )
+
+
+class Frontend(wiring.Component):
+    """Parses messages; holds one token and a queue of hints.
+
+    Latency: the token is offered in the cycle after its last beat. Throughput: one beat a cycle, except that routing and hint
+    entries (4 bytes) take a cycle each. Backpressure: ``i_axis`` is not ready while a token waits to be taken, and while the
+    hint queue is full. Reset: idle, queue empty.
+
+    Members
+    -------
+    i_axis : stream of ``axis_layout``.
+    hints : In, hints are wanted (policy ``oracle``); else they are dropped.
+    shape : In, run-time shape.
+    x_write : event, a beat of x16 with its number.
+    o_token : stream of ``token_layout``; taken when the engine has finished with it.
+    external_ids, external_weights : of a routed message, stable while its token is offered.
+    o_hint : stream of ``prediction``; the run of one hint message ends with ``last``.
+    bad_message : pulse; the parser then stands still until reset.
+    idle : no message is half received (hints in the queue may wait).
+    """
+
+    def __init__(self, config: EngineConfig):
+        self.config = config
+        super().__init__(
+            {
+                "i_axis": In(stream.Signature(axis_layout(config))),
+                "hints": In(1),
+                "shape": In(shape_layout(config)),
+                "x_write": Out(x_write(config)),
+                "o_token": Out(stream.Signature(token_layout(config))),
+                "external_ids": Out(data.ArrayLayout(config.expert_bits, config.top_k_max)),
+                "external_weights": Out(weights(config)),
+                "o_hint": Out(stream.Signature(prediction(config))),
+                "bad_message": Out(1),
+                "idle": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self.config
+        bus = config.bus_bytes
+        beat = self.i_axis.payload
+        header_beats = max(1, HEADER_BYTES // bus)
+        entries_per_beat = bus // 4
+
+        header = Signal(header_layout())
+        beats = Signal(range(2 * config.d_max // bus + 1))
+        entry = Signal(8)
+        lane = Signal(range(entries_per_beat))
+
+        m.submodules.hint_queue = hint_queue = SyncFIFOBuffered(
+            width=prediction(config).size, depth=config.experts_total_max
+        )
+        hint = Signal(prediction(config))
+        m.d.comb += [
+            self.o_hint.valid.eq(hint_queue.r_rdy),
+            self.o_hint.payload.eq(hint_queue.r_data),
+            hint_queue.r_en.eq(self.o_hint.ready),
+            hint_queue.w_data.eq(hint),
+        ]
+        hint_room = Signal()
+        m.d.comb += hint_room.eq(hint_queue.w_rdy | ~self.hints)
+
+        # One entry of a routing or hint section, picked from the beat on the bus.
+        word = Signal(32)
+        m.d.comb += word.eq(Array([beat.data[32 * i : 32 * i + 32] for i in range(entries_per_beat)])[lane])
+        last_entry = Signal()
+        beat_done = Signal()
+        experts_total = Signal(range(config.experts_total_max + 1))
+        m.d.comb += [
+            last_entry.eq(entry + 1 == header.count),
+            beat_done.eq(last_entry | (lane == entries_per_beat - 1)),
+            experts_total.eq(self.shape.experts + self.shape.shared),
+            self.o_token.payload.layer.eq(header.layer),
+            self.o_token.payload.exponent.eq(header.exponent),
+            self.o_token.payload.sequence.eq(header.sequence),
+            self.o_token.payload.token.eq(header.token),
+            self.o_token.payload.external.eq(header.kind == KIND_ROUTED),
+            self.x_write.address.eq(beats),
+            self.x_write.data.eq(beat.data),
+            hint.ref.layer.eq(header.layer),
+            hint.ref.expert.eq(word[0:12]),
+            hint.score.eq(word[12 : 12 + SCORE_BITS]),
+            hint.last.eq(last_entry),
+        ]
+        next_entry = [entry.eq(entry + 1), lane.eq(Mux(beat_done, 0, lane + 1))]
+        ended = Signal()  # the header's last beat was the message's last
+
+        with m.FSM(name="parser"):
+            with m.State("HEADER"):
+                m.d.comb += self.i_axis.ready.eq(1)
+                m.d.comb += self.idle.eq((beats == 0) & ~self.i_axis.valid)
+                with m.If(self.i_axis.valid):
+                    if header_beats == 1:
+                        m.d.sync += header.eq(beat.data[: 8 * HEADER_BYTES])
+                    else:
+                        m.d.sync += header.eq(Cat(header.as_value()[8 * bus :], beat.data))
+                    m.d.sync += beats.eq(beats + 1)
+                    with m.If(beats == header_beats - 1):
+                        m.d.sync += [beats.eq(0), ended.eq(beat.last)]
+                        m.next = "CHECK"
+                    with m.Elif(beat.last):
+                        m.next = "BAD_MESSAGE"
+            with m.State("CHECK"):
+                m.d.sync += [entry.eq(0), lane.eq(0)]
+                m.next = "BAD_MESSAGE"
+                with m.If(header.layer < self.shape.layers):
+                    with m.If((header.kind == KIND_ACTIVATIONS) & (header.count == 0) & ~ended):
+                        m.next = "ACTIVATIONS"
+                    with m.If((header.kind == KIND_ROUTED) & (header.count == self.shape.top_k) & ~ended):
+                        m.next = "ROUTING"
+                    with m.If((header.kind == KIND_HINT) & (header.count <= experts_total)):
+                        # Only an empty hint ends with its header.
+                        with m.If((header.count == 0) & ended):
+                            m.next = "EMPTY_HINT"
+                        with m.If((header.count != 0) & ~ended):
+                            m.next = "HINT"
+            with m.State("EMPTY_HINT"):
+                m.d.comb += [hint.none.eq(1), hint.last.eq(1), hint_queue.w_en.eq(self.hints)]
+                with m.If(hint_room):
+                    m.next = "HEADER"
+            with m.State("HINT"):
+                legal = Signal()
+                m.d.comb += [
+                    legal.eq((word[0:12] < experts_total) & (~beat_done | (beat.last == last_entry))),
+                    hint_queue.w_en.eq(self.i_axis.valid & legal & self.hints),
+                    self.i_axis.ready.eq(beat_done & legal & hint_room),
+                ]
+                with m.If(self.i_axis.valid & ~legal):
+                    m.next = "BAD_MESSAGE"
+                with m.Elif(self.i_axis.valid & hint_room):
+                    m.d.sync += next_entry
+                    with m.If(last_entry):
+                        m.next = "HEADER"
+            with m.State("ROUTING"):
+                m.d.comb += self.i_axis.ready.eq(beat_done)
+                with m.If(self.i_axis.valid):
+                    m.d.sync += next_entry
+                    for j in range(config.top_k_max):
+                        with m.If(entry == j):
+                            m.d.sync += self.external_ids[j].eq(word[0:12])
+                            m.d.sync += self.external_weights[j].eq(word[12:32])
+                    with m.If((word[0:12] >= self.shape.experts) | (beat_done & beat.last)):
+                        m.next = "BAD_MESSAGE"
+                    with m.Elif(last_entry):
+                        m.next = "ACTIVATIONS"
+            with m.State("ACTIVATIONS"):
+                m.d.comb += self.i_axis.ready.eq(1)
+                m.d.comb += self.x_write.valid.eq(self.i_axis.valid)
+                with m.If(self.i_axis.valid):
+                    m.d.sync += beats.eq(beats + 1)
+                    with m.If(beat.last != (beats + 1 == self.shape.d_beats)):
+                        m.next = "BAD_MESSAGE"
+                    with m.Elif(beat.last):
+                        m.d.sync += beats.eq(0)
+                        m.next = "TOKEN"
+            with m.State("TOKEN"):
+                m.d.comb += self.o_token.valid.eq(1)
+                with m.If(self.o_token.ready):
+                    m.next = "HEADER"
+            with m.State("BAD_MESSAGE"):
+                m.d.comb += self.bad_message.eq(1)
+                m.next = "STOPPED"
+            with m.State("STOPPED"):
+                m.d.comb += self.idle.eq(1)
+        return m

@@ -53,12 +53,14 @@ def quantise_activations(x: NDArray[np.floating]) -> tuple[Ints, int]:
     """``x`` [d] float to (x16 [d], exponent): the largest exponent up to 15 at which nothing saturates (§2)."""
     if not np.all(np.isfinite(x)):
         raise ValueError("activations are not finite")
+    # peak = m·2^p with m in [½, 1): at 15 − p the peak lies in [2^14, 2^15), and may still round up to 2^15.
     peak = float(np.max(np.abs(x), initial=0.0))
-    exponent = 15 if peak == 0.0 else min(15, math.floor(math.log2(32767.0 / peak)))
-    x16 = np.rint(np.ldexp(x.astype(np.float64), exponent)).astype(np.int64)
-    if np.max(np.abs(x16), initial=0) > 32767:
+    exponent = min(15, 15 - math.frexp(peak)[1])
+    if np.rint(np.ldexp(peak, exponent)) > 32767:
         exponent -= 1
-        x16 = np.rint(np.ldexp(x.astype(np.float64), exponent)).astype(np.int64)
+    if exponent < -128:
+        raise ValueError(f"activations of {peak}: the exponent does not fit in 8 bits")
+    x16 = np.rint(np.ldexp(x.astype(np.float64), exponent)).astype(np.int64)
     return x16, exponent
 
 

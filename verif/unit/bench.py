@@ -9,6 +9,8 @@ from collections.abc import Iterable
 
 from amaranth.sim import Simulator
 
+CLOCK_PERIOD = 1e-6
+
 
 async def send(ctx, stream, items: Iterable, rng: random.Random, idle: float = 0.3) -> None:
     """Put ``items`` on ``stream``, before each one idling a cycle at a time with probability ``idle``."""
@@ -38,12 +40,30 @@ def simulate(dut, *testbenches, timeout_cycles: int = 100_000) -> None:
     """Run ``dut`` until every testbench has returned; ``TimeoutError`` after ``timeout_cycles``."""
 
     async def watchdog(ctx):
-        await ctx.tick().repeat(timeout_cycles)
+        await ctx.delay(timeout_cycles * CLOCK_PERIOD)
         raise TimeoutError(f"not finished after {timeout_cycles} cycles")
 
     simulator = Simulator(dut)
-    simulator.add_clock(1e-6)
+    simulator.add_clock(CLOCK_PERIOD)
     for testbench in testbenches:
-        simulator.add_testbench(testbench)
+        simulator.add_testbench(_closing_quietly(testbench))
     simulator.add_testbench(watchdog, background=True)
     simulator.run()
+
+
+def _closing_quietly(testbench):
+    """``testbench``, closed without an error when another one has failed.
+
+    Amaranth's ``until`` and ``repeat`` answer ``close()`` with ``RuntimeError: aclose(): asynchronous generator is already
+    running``, which pytest then reports on top of, or in place of, the failure itself.
+    """
+
+    async def wrapped(ctx):
+        try:
+            await testbench(ctx)
+        except RuntimeError as error:
+            if isinstance(error.__context__, GeneratorExit):
+                raise error.__context__ from None
+            raise
+
+    return wrapped

@@ -1,0 +1,90 @@
+"""The exact LRU list of resident experts: a doubly linked list in two memories, so that any expert moves in two cycles."""
+
+# Component members come from the signature at run time: pyright cannot see them.
+# pyright: reportAttributeAccessIssue=false
+
+from amaranth import Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from stmoe.hw.memory.sram import Sram
+from stmoe.model.config import clog2
+
+
+class LruList(wiring.Component):
+    """A doubly linked list of nodes from the coldest to the hottest.
+
+    One operation a cycle. ``look`` reads the neighbours of ``node``; a ``remove`` in any later cycle unlinks that node, as
+    long as no other operation came between. ``append`` links ``node`` at the hot end. ``coldest`` and ``empty`` are up to
+    date in the cycle after an operation. Links of nodes that are not in the list are never used, so the memories need no
+    initialisation. Resets to the empty list.
+
+    Parameters
+    ----------
+    nodes : how many nodes there are.
+
+    Members
+    -------
+    node : the node of the operation.
+    look, remove, append, clear : the operations, at most one in a cycle.
+    coldest, empty : the cold end of the list; ``coldest`` has no meaning while ``empty``.
+    """
+
+    def __init__(self, nodes: int):
+        self.nodes = nodes
+        super().__init__(
+            {
+                "node": In(clog2(nodes)),
+                "look": In(1),
+                "remove": In(1),
+                "append": In(1),
+                "clear": In(1),
+                "coldest": Out(clog2(nodes)),
+                "empty": Out(1, init=1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        bits = clog2(self.nodes)
+        # Separate memories, because unlinking a node writes one link of either neighbour in one cycle.
+        m.submodules.older = older = Sram(bits, self.nodes)
+        m.submodules.newer = newer = Sram(bits, self.nodes)
+        hottest = Signal(bits, reset_less=True)
+        at_cold_end = self.node == self.coldest
+        at_hot_end = self.node == hottest
+        m.d.comb += [
+            older.read_en.eq(self.look),
+            older.read_addr.eq(self.node),
+            newer.read_en.eq(self.look),
+            newer.read_addr.eq(self.node),
+        ]
+        with m.If(self.remove):
+            m.d.comb += [
+                newer.write_en.eq(~at_cold_end),
+                newer.write_addr.eq(older.read_data),
+                newer.write_data.eq(newer.read_data),
+                older.write_en.eq(~at_hot_end),
+                older.write_addr.eq(newer.read_data),
+                older.write_data.eq(older.read_data),
+            ]
+            with m.If(at_cold_end):
+                m.d.sync += self.coldest.eq(newer.read_data)
+            with m.If(at_hot_end):
+                m.d.sync += hottest.eq(older.read_data)
+            m.d.sync += self.empty.eq(at_cold_end & at_hot_end)
+        with m.Elif(self.append):
+            m.d.comb += [
+                newer.write_en.eq(~self.empty),
+                newer.write_addr.eq(hottest),
+                newer.write_data.eq(self.node),
+                older.write_en.eq(1),
+                older.write_addr.eq(self.node),
+                older.write_data.eq(hottest),
+            ]
+            with m.If(self.empty):
+                m.d.sync += self.coldest.eq(self.node)
+            m.d.sync += [hottest.eq(self.node), self.empty.eq(0)]
+        with m.If(self.clear):
+            m.d.sync += self.empty.eq(1)
+        return m

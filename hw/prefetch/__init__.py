@@ -1,0 +1,1 @@
+"""Prefetching of predicted experts: rank, load ahead, verify."""

@@ -24,6 +24,7 @@ class BufferOp(enum.Enum, shape=unsigned(3)):
     UNPROTECT = 4
     EVICT = 5
     FLUSH = 6
+    CANCEL = 7
 
 
 class LandedStatus(enum.Enum, shape=unsigned(2)):
@@ -33,6 +34,14 @@ class LandedStatus(enum.Enum, shape=unsigned(2)):
     CRC = 1
     AXI = 2
     ABORTED = 3
+
+
+class TableCommand(enum.Enum, shape=unsigned(2)):
+    """What is done with the predictor's learned tables as a whole (docs/theory.md, "Predictor")."""
+
+    CLEAR = 0
+    SAVE = 1
+    LOAD = 2
 
 
 def shape_layout(config: EngineConfig) -> data.StructLayout:
@@ -237,6 +246,12 @@ def x_write(config: EngineConfig) -> data.StructLayout:
     return data.StructLayout(
         {"valid": 1, "address": clog2(2 * config.d_max // config.bus_bytes), "data": 8 * config.bus_bytes}
     )
+
+
+def cct_row(config: EngineConfig) -> data.ArrayLayout:
+    """A row of the cross-layer correlation table: ``cct_ways`` successors; ``confidence`` 0 is a dead entry."""
+    entry = data.StructLayout({"expert": clog2(config.experts_max), "confidence": config.cct_counter_bits})
+    return data.ArrayLayout(entry, config.cct_ways)
 
 
 def predictor_params(config: EngineConfig) -> data.StructLayout:

@@ -11,6 +11,7 @@ from amaranth.lib.wiring import In, Out
 
 from stmoe.hw.layouts import SCORE_BITS, prediction, shape_layout, token_layout, weights, x_write
 from stmoe.model.config import EngineConfig
+from stmoe.model.registers import MessageFault
 
 KIND_ACTIVATIONS = 1
 KIND_ROUTED = 2
@@ -46,7 +47,7 @@ class Frontend(wiring.Component):
     o_token : stream of ``token_layout``; taken when the engine has finished with it.
     external_ids, external_weights : of a routed message, stable while its token is offered.
     o_hint : stream of ``prediction``; the run of one hint message ends with ``last``.
-    bad_message : pulse; the parser then stands still until reset.
+    bad_message : pulse, with ``fault`` saying what is wrong; the parser then stands still until reset.
     idle : no message is half received (hints in the queue may wait).
     """
 
@@ -63,6 +64,7 @@ class Frontend(wiring.Component):
                 "external_weights": Out(weights(config)),
                 "o_hint": Out(stream.Signature(prediction(config))),
                 "bad_message": Out(1),
+                "fault": Out(MessageFault),
                 "idle": Out(1),
             }
         )
@@ -115,6 +117,7 @@ class Frontend(wiring.Component):
             hint.score.eq(word[12 : 12 + SCORE_BITS]),
             hint.last.eq(last_entry),
         ]
+        fault = self.fault
         next_entry = [entry.eq(entry + 1), lane.eq(Mux(beat_done, 0, lane + 1))]
         ended = Signal()  # the header's last beat was the message's last
 
@@ -132,33 +135,50 @@ class Frontend(wiring.Component):
                         m.d.sync += [beats.eq(0), ended.eq(beat.last)]
                         m.next = "CHECK"
                     with m.Elif(beat.last):
+                        m.d.sync += fault.eq(MessageFault.LENGTH)
                         m.next = "BAD_MESSAGE"
             with m.State("CHECK"):
                 m.d.sync += [entry.eq(0), lane.eq(0)]
+                counts = {
+                    KIND_ACTIVATIONS: header.count == 0,
+                    KIND_ROUTED: header.count == self.shape.top_k,
+                    KIND_HINT: header.count <= experts_total,
+                }
+                empty_hint = (header.kind == KIND_HINT) & (header.count == 0)
+                m.d.sync += fault.eq(MessageFault.KIND)
                 m.next = "BAD_MESSAGE"
-                with m.If(header.layer < self.shape.layers):
-                    with m.If((header.kind == KIND_ACTIVATIONS) & (header.count == 0) & ~ended):
-                        m.next = "ACTIVATIONS"
-                    with m.If((header.kind == KIND_ROUTED) & (header.count == self.shape.top_k) & ~ended):
-                        m.next = "ROUTING"
-                    with m.If((header.kind == KIND_HINT) & (header.count <= experts_total)):
-                        # Only an empty hint ends with its header.
-                        with m.If((header.count == 0) & ended):
+                for kind, state in (
+                    (KIND_ACTIVATIONS, "ACTIVATIONS"),
+                    (KIND_ROUTED, "ROUTING"),
+                    (KIND_HINT, "HINT"),
+                ):
+                    with m.If(header.kind == kind):
+                        with m.If(header.layer >= self.shape.layers):
+                            m.d.sync += fault.eq(MessageFault.LAYER)
+                        with m.Elif(~counts[kind]):
+                            m.d.sync += fault.eq(MessageFault.COUNT)
+                        with m.Elif(ended != empty_hint):
+                            # Only an empty hint ends with its header.
+                            m.d.sync += fault.eq(MessageFault.LENGTH)
+                        with m.Elif(empty_hint):
                             m.next = "EMPTY_HINT"
-                        with m.If((header.count != 0) & ~ended):
-                            m.next = "HINT"
+                        with m.Else():
+                            m.next = state
             with m.State("EMPTY_HINT"):
                 m.d.comb += [hint.none.eq(1), hint.last.eq(1), hint_queue.w_en.eq(self.hints)]
                 with m.If(hint_room):
                     m.next = "HEADER"
             with m.State("HINT"):
+                known = Signal()
                 legal = Signal()
                 m.d.comb += [
-                    legal.eq((word[0:12] < experts_total) & (~beat_done | (beat.last == last_entry))),
+                    known.eq(word[0:12] < experts_total),
+                    legal.eq(known & (~beat_done | (beat.last == last_entry))),
                     hint_queue.w_en.eq(self.i_axis.valid & legal & self.hints),
                     self.i_axis.ready.eq(beat_done & legal & hint_room),
                 ]
                 with m.If(self.i_axis.valid & ~legal):
+                    m.d.sync += fault.eq(Mux(known, MessageFault.LENGTH, MessageFault.EXPERT))
                     m.next = "BAD_MESSAGE"
                 with m.Elif(self.i_axis.valid & hint_room):
                     m.d.sync += next_entry
@@ -172,7 +192,11 @@ class Frontend(wiring.Component):
                         with m.If(entry == j):
                             m.d.sync += self.external_ids[j].eq(word[0:12])
                             m.d.sync += self.external_weights[j].eq(word[12:32])
-                    with m.If((word[0:12] >= self.shape.experts) | (beat_done & beat.last)):
+                    with m.If(word[0:12] >= self.shape.experts):
+                        m.d.sync += fault.eq(MessageFault.EXPERT)
+                        m.next = "BAD_MESSAGE"
+                    with m.Elif(beat_done & beat.last):
+                        m.d.sync += fault.eq(MessageFault.LENGTH)
                         m.next = "BAD_MESSAGE"
                     with m.Elif(last_entry):
                         m.next = "ACTIVATIONS"
@@ -182,6 +206,7 @@ class Frontend(wiring.Component):
                 with m.If(self.i_axis.valid):
                     m.d.sync += beats.eq(beats + 1)
                     with m.If(beat.last != (beats + 1 == self.shape.d_beats)):
+                        m.d.sync += fault.eq(MessageFault.LENGTH)
                         m.next = "BAD_MESSAGE"
                     with m.Elif(beat.last):
                         m.d.sync += beats.eq(0)

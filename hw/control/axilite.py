@@ -1,0 +1,137 @@
+"""AXI4-Lite slave (AMBA AXI and ACE Protocol Specification, ARM IHI 0022E, chapter B1) in front of a register file."""
+
+from amaranth import Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from stmoe.model.registers import ADDRESS_BITS, REGISTER_BITS
+
+OKAY = 0b00
+SLVERR = 0b10
+
+
+class AxiLite(wiring.Signature):
+    """AXI4-Lite with 32-bit data, seen by the manager. Without AxPROT, which a subordinate may leave out."""
+
+    def __init__(self):
+        address = wiring.Signature({"valid": Out(1), "ready": In(1), "addr": Out(ADDRESS_BITS)})
+        super().__init__(
+            {
+                "aw": Out(address),
+                "w": Out(
+                    wiring.Signature(
+                        {
+                            "valid": Out(1),
+                            "ready": In(1),
+                            "data": Out(REGISTER_BITS),
+                            "strb": Out(REGISTER_BITS // 8),
+                        }
+                    )
+                ),
+                "b": Out(wiring.Signature({"valid": In(1), "ready": Out(1), "resp": In(2)})),
+                "ar": Out(address),
+                "r": Out(wiring.Signature({"valid": In(1), "ready": Out(1), "data": In(REGISTER_BITS), "resp": In(2)})),
+            }
+        )
+
+
+class RegisterBus(wiring.Signature):
+    """Word accesses to a register file, seen by the initiator.
+
+    ``write_error`` answers in the cycle of ``write_en``; ``read_data`` and ``read_error`` in the cycle after ``read_en``. An access
+    that answers with an error has no effect.
+    """
+
+    def __init__(self):
+        word = ADDRESS_BITS - 2
+        super().__init__(
+            {
+                "write_en": Out(1),
+                "write_word": Out(word),
+                "write_data": Out(REGISTER_BITS),
+                "write_strb": Out(REGISTER_BITS // 8),
+                "write_error": In(1),
+                "read_en": Out(1),
+                "read_word": Out(word),
+                "read_data": In(REGISTER_BITS),
+                "read_error": In(1),
+            }
+        )
+
+
+class AxiLiteSlave(wiring.Component):
+    """AXI4-Lite to register accesses.
+
+    Reads and writes are independent, one of each in flight. Address and data of a write are taken in either order, each into a
+    register of its own, so that a manager that waits for one before it offers the other does not hang. An address that is not a
+    multiple of four answers SLVERR without an access, and so does one that the register file refuses.
+
+    Latency: 2 cycles from the later of AW and W to BVALID, 3 from AR to RVALID. Throughput: a write in 3 cycles, a read in 4.
+    Backpressure: BVALID and RVALID hold, with their payloads, until taken. Reset: drops what is in flight.
+
+    Members
+    -------
+    axi : In(AxiLite())
+    bus : Out(RegisterBus())
+    """
+
+    def __init__(self):
+        super().__init__({"axi": In(AxiLite()), "bus": Out(RegisterBus())})
+
+    def elaborate(self, platform):
+        """Two independent state machines."""
+        m = Module()
+        self._elaborate_write(m)
+        self._elaborate_read(m)
+        return m
+
+    def _elaborate_write(self, m: Module):
+        aw, w, b, bus = self.axi.aw, self.axi.w, self.axi.b, self.bus
+        aw_held, w_held = Signal(), Signal()
+        aw_addr = Signal(ADDRESS_BITS, reset_less=True)
+        w_data = Signal(REGISTER_BITS, reset_less=True)
+        w_strb = Signal(REGISTER_BITS // 8, reset_less=True)
+
+        m.d.comb += [
+            aw.ready.eq(~aw_held),
+            w.ready.eq(~w_held),
+            bus.write_word.eq(aw_addr[2:]),
+            bus.write_data.eq(w_data),
+            bus.write_strb.eq(w_strb),
+        ]
+        with m.If(aw.valid & aw.ready):
+            m.d.sync += [aw_held.eq(1), aw_addr.eq(aw.addr)]
+        with m.If(w.valid & w.ready):
+            m.d.sync += [w_held.eq(1), w_data.eq(w.data), w_strb.eq(w.strb)]
+
+        aligned = aw_addr[:2] == 0
+        with m.If(b.valid & b.ready):
+            m.d.sync += b.valid.eq(0)
+        with m.If(aw_held & w_held & ~b.valid):
+            m.d.comb += bus.write_en.eq(aligned)
+            m.d.sync += [aw_held.eq(0), w_held.eq(0), b.valid.eq(1), b.resp.eq(OKAY)]
+            with m.If(~aligned | bus.write_error):
+                m.d.sync += b.resp.eq(SLVERR)
+
+    def _elaborate_read(self, m: Module):
+        ar, r, bus = self.axi.ar, self.axi.r, self.bus
+        addr = Signal(ADDRESS_BITS, reset_less=True)
+        aligned = addr[:2] == 0
+        m.d.comb += bus.read_word.eq(addr[2:])
+        with m.FSM(name="read"):
+            with m.State("IDLE"):
+                m.d.comb += ar.ready.eq(1)
+                with m.If(ar.valid):
+                    m.d.sync += addr.eq(ar.addr)
+                    m.next = "ACCESS"
+            with m.State("ACCESS"):
+                m.d.comb += bus.read_en.eq(aligned)
+                m.next = "ANSWER"
+            with m.State("ANSWER"):
+                m.d.sync += [r.valid.eq(1), r.data.eq(bus.read_data), r.resp.eq(OKAY)]
+                with m.If(~aligned | bus.read_error):
+                    m.d.sync += [r.data.eq(0), r.resp.eq(SLVERR)]
+                m.next = "RESPOND"
+            with m.State("RESPOND"), m.If(r.ready):
+                m.d.sync += r.valid.eq(0)
+                m.next = "IDLE"

@@ -1,0 +1,167 @@
+"""The register file: what software sees of the engine (docs/registers.md), made from ``model/registers.py``."""
+
+from amaranth import Cat, Const, Module, Signal, Value
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from stmoe.hw.control.axilite import RegisterBus
+from stmoe.hw.control.counters import snapshot_layout
+from stmoe.hw.control.run import RunControl, RunState
+from stmoe.hw.control.settings import error_event, params_layout, settings_layout
+from stmoe.hw.layouts import shape_layout
+from stmoe.model.config import EngineConfig
+from stmoe.model.registers import LOCKED_REGISTERS, REGISTER_BITS, Access, Register, register_map
+
+
+def control_layout(config: EngineConfig) -> data.StructLayout:
+    """The commands of CONTROL."""
+    fields = register_map(config)["CONTROL"].fields
+    return data.StructLayout({field.name: field.width for field in fields})
+
+
+def _assemble(register: Register, values: dict[str, Value]) -> Value:
+    """The register's word with ``values`` in its fields."""
+    parts, end = [], 0
+    for field in register.fields:
+        parts += [Const(0, field.lsb - end), values[field.name]]
+        end = field.lsb + field.width
+    return Cat(parts)
+
+
+class RegisterFile(wiring.Component):
+    """Registers, the states of a run, errors and the interrupt.
+
+    Starting, stopping and halting: ``RunControl``. Latency: reads one cycle, writes none (``RegisterBus``). Reset: registers at
+    their reset values, windows unlocked.
+
+    Parameters
+    ----------
+    config : the build.
+
+    Members
+    -------
+    bus : In(RegisterBus()).
+    i_error : In, ``error_event``; counts while running, the first one halts.
+    i_done : In, pulse: a result's last beat was taken.
+    i_quiescent : In, no transfer is outstanding.
+    i_counters : In, ``snapshot_layout``.
+    o_start : Out, pulse: the first cycle of ``o_running``.
+    o_running : Out, take messages. When it falls, begin no new transfer.
+    o_reset : Out, pulse: everything outstanding has ended, reset the engine.
+    o_clear_tables, o_snapshot, o_clear_counters : Out, pulses.
+    shape : Out, ``shape_layout``, stable from ``o_start`` to ``o_reset``.
+    params : Out, ``params_layout``, likewise.
+    irq : Out, level.
+    """
+
+    def __init__(self, config: EngineConfig):
+        self.config = config
+        self.map = register_map(config)
+        super().__init__(
+            {
+                "bus": In(RegisterBus()),
+                "i_error": In(error_event()),
+                "i_done": In(1),
+                "i_quiescent": In(1),
+                "i_counters": In(snapshot_layout()),
+                "o_start": Out(1),
+                "o_running": Out(1),
+                "o_reset": Out(1),
+                "o_clear_tables": Out(1),
+                "o_snapshot": Out(1),
+                "o_clear_counters": Out(1),
+                "shape": Out(shape_layout(config)),
+                "params": Out(params_layout(config)),
+                "irq": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.run = run = RunControl(self.config)
+        settings = Signal(settings_layout(self.config), init={r.name: r.reset for r in self._writable()})
+        # Registered, so that the path from the bus ends here and each command is one pulse.
+        command = Signal(control_layout(self.config))
+        irq_pending, irq_set = Signal(2), Signal(2)
+        m.d.comb += [
+            run.settings.eq(settings),
+            run.i_start.eq(command.start),
+            run.i_stop.eq(command.stop),
+            run.i_error.eq(self.i_error),
+            run.i_quiescent.eq(self.i_quiescent),
+            self.o_start.eq(run.o_start),
+            self.o_running.eq(run.o_running),
+            self.o_reset.eq(run.o_reset),
+            self.o_clear_tables.eq(command.clear_tables),
+            self.o_snapshot.eq(command.snapshot),
+            self.o_clear_counters.eq(command.clear_counters),
+            self.shape.eq(run.shape),
+            self.params.eq(run.params),
+            irq_set.eq(Cat(self.i_done, run.o_raised)),
+        ]
+        self._elaborate_writes(m, settings, command, irq_pending, irq_set)
+        self._elaborate_reads(m, settings, self._status(run, settings) | {"IRQ_STATUS": irq_pending})
+        m.d.sync += self.irq.eq((irq_pending & settings["IRQ_ENABLE"]).any())
+        return m
+
+    def _status(self, run: RunControl, settings) -> dict[str, Value]:
+        status = {
+            "running": run.o_running,
+            "quiescent": run.i_quiescent & (run.o_state != RunState.STOPPING),
+            "halted": run.o_state == RunState.HALTED,
+            "window_lock": settings["WINDOW_LOCK"][0],
+            "error": run.o_error.code,
+        }
+        info = {"layer": run.o_error.layer, "expert": run.o_error.expert}
+        return {
+            "STATUS": _assemble(self.map["STATUS"], status),
+            "ERROR_INFO": _assemble(self.map["ERROR_INFO"], info),
+            "ERROR_DETAIL": run.o_error.detail,
+        }
+
+    def _writable(self) -> list[Register]:
+        return [r for r in self.map if r.access is Access.RW]
+
+    def _elaborate_writes(self, m: Module, settings, command, irq_pending, irq_set):
+        bus = self.bus
+        strobe = Cat(bit.replicate(8) for bit in bus.write_strb)
+        ones = bus.write_data & strobe
+        clear = Signal(2)
+        locked = settings["WINDOW_LOCK"][0]
+        m.d.sync += command.eq(0)
+        m.d.comb += bus.write_error.eq(1)
+        with m.Switch(bus.write_word):
+            for register in self.map:
+                if register.access is Access.RO:
+                    continue
+                with m.Case(register.offset // 4):
+                    m.d.comb += bus.write_error.eq(locked if register.name in LOCKED_REGISTERS else 0)
+                    with m.If(bus.write_en & ~bus.write_error):
+                        match register.access:
+                            case Access.RW:
+                                old = settings[register.name]
+                                m.d.sync += old.eq(((old & ~strobe) | ones) & register.mask)
+                            case Access.WO:
+                                m.d.sync += command.eq(ones)
+                            case Access.W1C:
+                                m.d.comb += clear.eq(ones)
+        m.d.sync += irq_pending.eq((irq_pending & ~clear) | irq_set)
+
+    def _elaborate_reads(self, m: Module, settings, values):
+        bus = self.bus
+        counters = {}
+        for name in self.i_counters.shape().members:
+            counters[f"{name.upper()}_LO"] = self.i_counters[name][:REGISTER_BITS]
+            counters[f"{name.upper()}_HI"] = self.i_counters[name][REGISTER_BITS:]
+        with m.If(bus.read_en):
+            m.d.sync += [bus.read_error.eq(0), bus.read_data.eq(0)]
+            with m.Switch(bus.read_word):
+                for register in self.map:
+                    with m.Case(register.offset // 4):
+                        name = register.name
+                        if register.access is Access.RW:
+                            m.d.sync += bus.read_data.eq(settings[name])
+                        elif register.access is not Access.WO:
+                            m.d.sync += bus.read_data.eq((values | counters).get(name, register.reset))
+                with m.Default():
+                    m.d.sync += bus.read_error.eq(1)

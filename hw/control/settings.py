@@ -1,0 +1,48 @@
+"""What the registers say: the raw values as latched at start, and the run-time parameters made from them."""
+
+from amaranth.lib import data
+
+from stmoe.hw.layouts import SCORE_BITS
+from stmoe.model.config import EngineConfig, Policy, clog2
+from stmoe.model.registers import REGISTER_BITS, Access, register_map
+
+
+def settings_layout(config: EngineConfig) -> data.StructLayout:
+    """Every read-write register by name, 32 bits each."""
+    return data.StructLayout({r.name: REGISTER_BITS for r in register_map(config) if r.access is Access.RW})
+
+
+def error_event() -> data.StructLayout:
+    """Event: the engine met an error. ``code`` is an ``ErrorCode``; the rest goes to ERROR_INFO and ERROR_DETAIL."""
+    return data.StructLayout({"valid": 1, "code": 4, "layer": 8, "expert": 12, "detail": 16})
+
+
+def params_layout(config: EngineConfig) -> data.StructLayout:
+    """Run-time parameters beside the model's shape: latched at start, stable while running.
+
+    ``*_limit`` is the first address after the window, one bit wider than an address. ``policy`` is a ``model.config.Policy``.
+    """
+    confidence = config.cct_counter_bits
+    return data.StructLayout(
+        {
+            "image_id": 32,
+            "router_base": config.addr_bits,
+            "router_bytes": 32,
+            "expert_base": config.addr_bits,
+            "read_base": config.addr_bits,
+            "read_limit": config.addr_bits + 1,
+            "write_base": config.addr_bits,
+            "write_limit": config.addr_bits + 1,
+            "policy": clog2(len(Policy)),
+            "split": 1,
+            "serial": 1,
+            "threshold": SCORE_BITS,
+            "history_weight": SCORE_BITS,
+            "vote_confidence": 1,
+            "step_up": confidence,
+            "step_down": confidence,
+            "initial": confidence,
+            "counter_max": confidence,
+            "prefetch_budget": 16,
+        }
+    )

@@ -1,0 +1,1 @@
+"""Whole-engine regressions under cocotb: benches, models of what surrounds the engine, checkers."""

@@ -308,9 +308,11 @@ def _memory() -> tuple[Register, ...]:
         _value("ROUTER_BYTES", 0x148, Access.RW, 32, "bytes from one layer's router image to the next"),
         *_address("EXPERT_BASE", 0x150, "address of expert 0 of layer 0"),
         *_address("READ_WINDOW_BASE", 0x160, "first address that may be read"),
-        *_address("READ_WINDOW_LIMIT", 0x168, "first address after those that may be read"),
+        *_address("READ_WINDOW_LIMIT", 0x168, "last address that may be read"),
         *_address("WRITE_WINDOW_BASE", 0x170, "first address that may be written"),
-        *_address("WRITE_WINDOW_LIMIT", 0x178, "first address after those that may be written"),
+        *_address(
+            "WRITE_WINDOW_LIMIT", 0x178, "last address that may be written; a window smaller than a bus word is closed"
+        ),
         Register(
             name="WINDOW_LOCK",
             offset=0x180,
@@ -435,7 +437,7 @@ def broken_rule(config: EngineConfig, values: Mapping[str, int]) -> ConfigRule |
         return address(name) % config.bus_bytes == 0 and address(name) < 1 << config.addr_bits
 
     def window_fits(name: str) -> bool:
-        return address(f"{name}_BASE") <= address(f"{name}_LIMIT") <= 1 << config.addr_bits
+        return address(f"{name}_BASE") <= address(f"{name}_LIMIT") < 1 << config.addr_bits
 
     experts, d, d_ff = get("MODEL_EXPERTS"), get("MODEL_D"), get("MODEL_D_FF")
     router_bytes = get("ROUTER_BYTES")

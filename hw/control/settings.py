@@ -20,7 +20,7 @@ def error_event() -> data.StructLayout:
 def params_layout(config: EngineConfig) -> data.StructLayout:
     """Run-time parameters beside the model's shape: latched at start, stable while running.
 
-    ``*_limit`` is the first address after the window, one bit wider than an address. ``policy`` is a ``model.config.Policy``.
+    ``*_limit`` is the last address inside the window. ``policy`` is a ``model.config.Policy``.
     """
     confidence = config.cct_counter_bits
     return data.StructLayout(
@@ -30,9 +30,9 @@ def params_layout(config: EngineConfig) -> data.StructLayout:
             "router_bytes": 32,
             "expert_base": config.addr_bits,
             "read_base": config.addr_bits,
-            "read_limit": config.addr_bits + 1,
+            "read_limit": config.addr_bits,
             "write_base": config.addr_bits,
-            "write_limit": config.addr_bits + 1,
+            "write_limit": config.addr_bits,
             "policy": clog2(len(Policy)),
             "split": 1,
             "serial": 1,

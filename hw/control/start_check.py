@@ -112,7 +112,7 @@ class StartCheck(wiring.Component):
 
     def _window_fits(self, name: str):
         base, limit = self._address(f"{name}_BASE"), self._address(f"{name}_LIMIT")
-        return (base <= limit) & (limit <= 1 << self.config.addr_bits)
+        return (base <= limit) & (limit < 1 << self.config.addr_bits)
 
     def _elaborate_shape(self, m: Module):
         config, shape = self.config, self.o_shape

@@ -36,8 +36,11 @@ async def receive(ctx, stream, n: int, rng: random.Random, stall: float = 0.3) -
     return taken
 
 
-def simulate(dut, *testbenches, timeout_cycles: int = 100_000) -> None:
-    """Run ``dut`` until every testbench has returned; ``TimeoutError`` after ``timeout_cycles``."""
+def simulate(dut, *testbenches, background: Iterable = (), timeout_cycles: int = 100_000) -> None:
+    """Run ``dut`` until every testbench has returned; ``TimeoutError`` after ``timeout_cycles``.
+
+    ``background`` testbenches (slaves, monitors) run along and need not return.
+    """
 
     async def watchdog(ctx):
         await ctx.delay(timeout_cycles * CLOCK_PERIOD)
@@ -47,7 +50,8 @@ def simulate(dut, *testbenches, timeout_cycles: int = 100_000) -> None:
     simulator.add_clock(CLOCK_PERIOD)
     for testbench in testbenches:
         simulator.add_testbench(_closing_quietly(testbench))
-    simulator.add_testbench(watchdog, background=True)
+    for testbench in (watchdog, *background):
+        simulator.add_testbench(_closing_quietly(testbench), background=True)
     simulator.run()
 
 

@@ -123,6 +123,15 @@ class ExpertBuffer:
             self._give_up_last(ref)
         return self.release(ref)
 
+    def cancel(self, ref: Ref) -> Response:
+        """Take back the last ALLOC of ``ref``, whose fetch was withdrawn."""
+        expert = self.expert(ref)
+        if expert.pending == 0:
+            return Response(ok=False)
+        expert.pending -= 1
+        self._give_up_last(ref)
+        return Response()
+
     def landed(self, ref: Ref, frame: int, status: Landing) -> Response:
         """A fetch into ``frame`` of ``ref`` has ended."""
         expert = self.expert(ref)

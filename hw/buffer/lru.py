@@ -1,8 +1,5 @@
 """The exact LRU list of resident experts: a doubly linked list in two memories, so that any expert moves in two cycles."""
 
-# Component members come from the signature at run time: pyright cannot see them.
-# pyright: reportAttributeAccessIssue=false
-
 from amaranth import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out

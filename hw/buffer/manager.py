@@ -4,9 +4,6 @@ Residency is kept, and given up, chunk by chunk from the end of an expert, so th
 a load; replacement is exact LRU over experts. Commands: docs/interfaces.md §3; golden model: ``model/buffer.py``.
 """
 
-# Component members come from the signature at run time: pyright cannot see them.
-# pyright: reportAttributeAccessIssue=false
-
 from amaranth import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -36,8 +33,8 @@ class BufferManager(wiring.Component):
     """Executes buffer commands and landed events, one at a time; landed events first, then the engine, then prefetch.
 
     Cycles from acceptance to a valid response: PIN and PROTECT 4 (3 if nothing is resident), ALLOC 4, or 6 when it takes the
-    frame of another expert (3 or 4 when it fails), RELEASE and UNPROTECT 3, EVICT 3 + its frames, FLUSH
-    1 + max(nodes, frames). PIN then walks its chain, a cycle a chunk, each as long as ``o_ready`` takes to accept it. A landed
+    frame of another expert (3 or 4 when it fails), RELEASE and UNPROTECT 3, CANCEL 4, EVICT 3 + its frames,
+    FLUSH 1 + max(nodes, frames). PIN then walks its chain, a cycle a chunk, each as long as ``o_ready`` takes to accept it. A landed
     event takes 3 cycles and, for a selected expert, the transfer on ``o_ready``. The next command is accepted in the cycle
     after the last of these.
 
@@ -201,6 +198,8 @@ class BufferManager(wiring.Component):
                         m.next = "ALLOC"
                     with m.Case(BufferOp.EVICT):
                         m.next = "EVICT"
+                    with m.Case(BufferOp.CANCEL):
+                        m.next = "CANCEL"
                     with m.Default():
                         m.next = "UNMARK"
 
@@ -304,6 +303,13 @@ class BufferManager(wiring.Component):
                 with m.Else():
                     m.d.comb += read_frame(chain.read_data)
 
+            with m.State("CANCEL"):
+                m.d.comb += read_frame(row.tail)
+                m.next = "ABORTED"
+                with m.If(row.pending == 0):
+                    m.d.sync += response.ok.eq(0)
+                    m.next = "RESPOND"
+
             with m.State("LANDED"):
                 m.d.sync += slot.eq(row.slot)
                 m.next = "IDLE"
@@ -335,6 +341,8 @@ class BufferManager(wiring.Component):
                     lru.remove.eq(row.count == 1),
                 ]
                 m.next = "IDLE"
+                with m.If(answer):
+                    m.next = "RESPOND"
 
             with m.State("READY"):
                 m.d.comb += self.o_ready.valid.eq(1)

@@ -1,0 +1,1 @@
+"""Compute: the expert mapping unit, the compute tiles, and the combination of the experts' sums."""

@@ -1,0 +1,149 @@
+"""The partial sums of a tile: one row of d int32 for each slot."""
+
+from amaranth import Cat, Module, Mux, Signal, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from stmoe.hw.compute.pipeline import delayed
+from stmoe.hw.compute.ports import AccumulatorRead, chunk_done, out_word_bits, out_words_max, sums_layout
+from stmoe.hw.layouts import expert_scale
+from stmoe.hw.memory.sram import Sram
+from stmoe.model.config import EngineConfig
+
+#: Least distance in cycles of two terms for the same word: d/S is at least this.
+HAZARD_CYCLES = 4
+
+
+def term_event(config: EngineConfig) -> data.StructLayout:
+    """Event: one output word of one group's contribution; ``first`` group of a chunk, ``last`` word of a chunk."""
+    return data.StructLayout(
+        {"valid": 1, "slot": config.slot_bits, "word": out_word_bits(config), "first": 1, "last": 1}
+    )
+
+
+def scale_write(config: EngineConfig) -> data.StructLayout:
+    """Event: (mo, so) of the expert in ``slot``."""
+    return data.StructLayout({"valid": 1, "slot": config.slot_bits, "scale": expert_scale()})
+
+
+class Accumulator(wiring.Component):
+    """Adds up the terms of each slot's chunks, and lets the combination read the sums.
+
+    One term a cycle, added after three: read, read register, add, write. Terms of one chunk come in order of words, so the same word
+    comes again after at least ``HAZARD_CYCLES`` cycles, and even and odd words take turns. Even and odd words have a memory each:
+    a reader that meets a term in its memory goes one cycle later, when the term is in the other one, so that one read port
+    a memory serves both, and neither waits for the other. The first chunk of a slot after ``clear`` overwrites: nothing needs
+    to be zeroed. Reset: no slot touched; the sums have no reset.
+
+    Members
+    -------
+    clear : In, pulse, forgets every slot; only while no chunk is in work.
+    term : In, event.
+    segments : In, the sums that go with ``term``.
+    scale : In, event.
+    read : In, ``AccumulatorRead``; not of a slot that terms are being added to.
+    done : Out, event, once the sums of a chunk can be read.
+    """
+
+    def __init__(self, config: EngineConfig, term_bits: int):
+        self.config = config
+        super().__init__(
+            {
+                "clear": In(1),
+                "term": In(term_event(config)),
+                "segments": In(data.ArrayLayout(signed(term_bits), config.segments)),
+                "scale": In(scale_write(config)),
+                "read": In(AccumulatorRead(config)),
+                "done": Out(chunk_done(config)),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self.config
+        layout = sums_layout(config)
+
+        touched = Signal(config.slots_max)
+        with m.If(self.clear):
+            m.d.sync += touched.eq(0)
+        with m.Elif(self.term.valid & self.term.last):
+            m.d.sync += touched.bit_select(self.term.slot, 1).eq(1)
+
+        terms = delayed(m, self.term, 3, "term", reset_less=False)
+        segments = delayed(m, self.segments, 2, "segments")
+        overwrite = Signal()
+        m.d.comb += overwrite.eq(self.term.first & ~touched.bit_select(self.term.slot, 1))
+        overwrites = delayed(m, overwrite, 2, "overwrite")
+
+        # A read is done at once, or one cycle later (``late``) if a term reads the same memory now.
+        request = data.StructLayout({"slot": config.slot_bits, "word": out_word_bits(config)})
+        now = Signal(request)
+        late = Signal(request, reset_less=True)
+        late_en = Signal()
+        meets_term = Signal()
+        m.d.comb += [
+            now.slot.eq(self.read.slot),
+            now.word.eq(self.read.word),
+            meets_term.eq(self.term.valid & (self.term.word[0] == now.word[0])),
+        ]
+        m.d.sync += [late.eq(now), late_en.eq(self.read.en & meets_term)]
+
+        halves = [self._half(m, parity, terms, now, late, late_en) for parity in range(2)]
+
+        # Terms: the sum of three cycles ago is written now.
+        old = Signal(layout, reset_less=True)
+        sums = Signal(layout, reset_less=True)
+        m.d.sync += old.eq(Mux(terms[1].word[0], halves[1].read_data, halves[0].read_data))
+        for s in range(config.segments):
+            m.d.sync += sums[s].eq(Mux(overwrites[2], 0, old[s]) + segments[2][s])
+        for half in halves:
+            m.d.comb += half.write_data.eq(sums)
+        m.d.sync += [self.done.valid.eq(terms[3].valid & terms[3].last), self.done.slot.eq(terms[3].slot)]
+
+        # Reads: what was read at once waits a cycle for what was read late.
+        odd = delayed(m, now.word[0], 2, "odd")
+        is_late = delayed(m, late_en, 1, "is_late")
+        at_once = Signal(layout, reset_less=True)
+        arrived = Signal(layout)
+        known = delayed(m, touched.bit_select(self.read.slot, 1), 2, "known")
+        m.d.comb += arrived.eq(Mux(odd[2], halves[1].read_data, halves[0].read_data))
+        m.d.sync += [
+            at_once.eq(Mux(odd[1], halves[1].read_data, halves[0].read_data)),
+            self.read.sums.eq(Mux(known[2], Mux(is_late[1], arrived, at_once), 0)),
+        ]
+
+        m.submodules.scales = scales = Memory(shape=expert_scale(), depth=config.slots_max, init=[])
+        scale_in, scale_out = scales.write_port(), scales.read_port()
+        scale = Signal(expert_scale(), reset_less=True)
+        m.d.comb += [
+            scale_in.en.eq(self.scale.valid),
+            scale_in.addr.eq(self.scale.slot),
+            scale_in.data.eq(self.scale.scale),
+            scale_out.en.eq(1),
+            scale_out.addr.eq(self.read.slot),
+        ]
+        m.d.sync += [scale.eq(scale_out.data), self.read.scale.eq(Mux(known[2], scale, 0))]
+        return m
+
+    def _half(self, m: Module, parity: int, terms, now, late, late_en) -> Sram:
+        """The memory of the even or the odd words, with its two readers."""
+        config = self.config
+        word_bits = max(0, ((out_words_max(config) + 1) // 2 - 1).bit_length())
+        half = Sram(sums_layout(config).size, config.slots_max << word_bits)
+        m.submodules[f"sums_{('even', 'odd')[parity]}"] = half
+
+        def address(item):
+            return Cat(item.word[1:][:word_bits], item.slot)
+
+        with m.If(terms[0].valid & (terms[0].word[0] == parity)):
+            m.d.comb += [half.read_en.eq(1), half.read_addr.eq(address(terms[0]))]
+        with m.Elif(late_en & (late.word[0] == parity)):
+            m.d.comb += [half.read_en.eq(1), half.read_addr.eq(address(late))]
+        with m.Elif(self.read.en & (now.word[0] == parity)):
+            m.d.comb += [half.read_en.eq(1), half.read_addr.eq(address(now))]
+        m.d.comb += [
+            half.write_en.eq(terms[3].valid & (terms[3].word[0] == parity)),
+            half.write_addr.eq(address(terms[3])),
+        ]
+        return half

@@ -1,0 +1,80 @@
+"""Multiply by a scale (m, s) and round: clamp(rsr(value·m, s)) of docs/numerics.md §1."""
+
+from amaranth import Module, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from stmoe.model.numerics import SCALE_BITS, SHIFT_BITS
+
+#: Cycles from ``value`` to ``result``.
+RESCALE_LATENCY = 7
+
+
+class Rescale(wiring.Component):
+    """``result = min(max(rsr(value·m, shift), low), high)``, one a cycle, after ``RESCALE_LATENCY`` cycles. No reset.
+
+    rsr(a, s) = ((a >> (s−1)) + 1) >> 1, so that the rounding needs no second shifter. Stages: operands, product, product
+    (two registers for the DSP blocks), shift by eights, shift by ones, round, clamp.
+
+    Parameters
+    ----------
+    width : bits of ``value``.
+    low, high : range of the result.
+
+    Members
+    -------
+    value : In, signed.
+    m : In, the multiplier.
+    shift : In, 1 … 63.
+    result : Out, signed.
+    clamped : Out, the clamp changed the result.
+    """
+
+    def __init__(self, width: int, low: int, high: int):
+        self.low, self.high = low, high
+        super().__init__(
+            {
+                "value": In(signed(width)),
+                "m": In(SCALE_BITS),
+                "shift": In(SHIFT_BITS),
+                "result": Out(signed(max(low.bit_length(), high.bit_length()) + 1)),
+                "clamped": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        wide = signed(len(self.value) + SCALE_BITS)
+
+        value = Signal.like(self.value, reset_less=True)
+        multiplier = Signal(SCALE_BITS, reset_less=True)
+        # shift − 1, beside the product
+        less = [Signal(SHIFT_BITS, name=f"less_{i}", reset_less=True) for i in range(4)]
+        product = [Signal(wide, name=f"product_{i}", reset_less=True) for i in range(2)]
+        m.d.sync += [
+            value.eq(self.value),
+            multiplier.eq(self.m),
+            less[0].eq(self.shift - 1),
+            product[0].eq(value * multiplier),
+            less[1].eq(less[0]),
+            product[1].eq(product[0]),
+            less[2].eq(less[1]),
+        ]
+
+        by_eights = Signal(wide, reset_less=True)
+        by_ones = Signal(wide, reset_less=True)
+        rounded = Signal(wide, reset_less=True)
+        m.d.sync += [
+            by_eights.eq(product[1] >> (less[2][3:] << 3)),
+            less[3].eq(less[2]),
+            by_ones.eq(by_eights >> less[3][:3]),
+            rounded.eq((by_ones + 1) >> 1),
+        ]
+
+        with m.If(rounded > self.high):
+            m.d.sync += [self.result.eq(self.high), self.clamped.eq(1)]
+        with m.Elif(rounded < self.low):
+            m.d.sync += [self.result.eq(self.low), self.clamped.eq(1)]
+        with m.Else():
+            m.d.sync += [self.result.eq(rounded), self.clamped.eq(0)]
+        return m

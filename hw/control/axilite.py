@@ -11,26 +11,26 @@ SLVERR = 0b10
 
 
 class AxiLite(wiring.Signature):
-    """AXI4-Lite with 32-bit data, seen by the manager. Without AxPROT, which a subordinate may leave out."""
+    """AXI4-Lite with 32-bit data, seen by the manager. Without AxPROT, which a subordinate may leave out.
+
+    Members keep the names of the specification (``axil.aw.awvalid``), as in ``hw/memory/axi.py``.
+    """
 
     def __init__(self):
-        address = wiring.Signature({"valid": Out(1), "ready": In(1), "addr": Out(ADDRESS_BITS)})
+        width = REGISTER_BITS
         super().__init__(
             {
-                "aw": Out(address),
+                "aw": Out(wiring.Signature({"awvalid": Out(1), "awready": In(1), "awaddr": Out(ADDRESS_BITS)})),
                 "w": Out(
                     wiring.Signature(
-                        {
-                            "valid": Out(1),
-                            "ready": In(1),
-                            "data": Out(REGISTER_BITS),
-                            "strb": Out(REGISTER_BITS // 8),
-                        }
+                        {"wvalid": Out(1), "wready": In(1), "wdata": Out(width), "wstrb": Out(width // 8)},
                     )
                 ),
-                "b": Out(wiring.Signature({"valid": In(1), "ready": Out(1), "resp": In(2)})),
-                "ar": Out(address),
-                "r": Out(wiring.Signature({"valid": In(1), "ready": Out(1), "data": In(REGISTER_BITS), "resp": In(2)})),
+                "b": Out(wiring.Signature({"bvalid": In(1), "bready": Out(1), "bresp": In(2)})),
+                "ar": Out(wiring.Signature({"arvalid": Out(1), "arready": In(1), "araddr": Out(ADDRESS_BITS)})),
+                "r": Out(
+                    wiring.Signature({"rvalid": In(1), "rready": Out(1), "rdata": In(width), "rresp": In(2)}),
+                ),
             }
         )
 
@@ -93,25 +93,25 @@ class AxiLiteSlave(wiring.Component):
         w_strb = Signal(REGISTER_BITS // 8, reset_less=True)
 
         m.d.comb += [
-            aw.ready.eq(~aw_held),
-            w.ready.eq(~w_held),
+            aw.awready.eq(~aw_held),
+            w.wready.eq(~w_held),
             bus.write_word.eq(aw_addr[2:]),
             bus.write_data.eq(w_data),
             bus.write_strb.eq(w_strb),
         ]
-        with m.If(aw.valid & aw.ready):
-            m.d.sync += [aw_held.eq(1), aw_addr.eq(aw.addr)]
-        with m.If(w.valid & w.ready):
-            m.d.sync += [w_held.eq(1), w_data.eq(w.data), w_strb.eq(w.strb)]
+        with m.If(aw.awvalid & aw.awready):
+            m.d.sync += [aw_held.eq(1), aw_addr.eq(aw.awaddr)]
+        with m.If(w.wvalid & w.wready):
+            m.d.sync += [w_held.eq(1), w_data.eq(w.wdata), w_strb.eq(w.wstrb)]
 
         aligned = aw_addr[:2] == 0
-        with m.If(b.valid & b.ready):
-            m.d.sync += b.valid.eq(0)
-        with m.If(aw_held & w_held & ~b.valid):
+        with m.If(b.bvalid & b.bready):
+            m.d.sync += b.bvalid.eq(0)
+        with m.If(aw_held & w_held & ~b.bvalid):
             m.d.comb += bus.write_en.eq(aligned)
-            m.d.sync += [aw_held.eq(0), w_held.eq(0), b.valid.eq(1), b.resp.eq(OKAY)]
+            m.d.sync += [aw_held.eq(0), w_held.eq(0), b.bvalid.eq(1), b.bresp.eq(OKAY)]
             with m.If(~aligned | bus.write_error):
-                m.d.sync += b.resp.eq(SLVERR)
+                m.d.sync += b.bresp.eq(SLVERR)
 
     def _elaborate_read(self, m: Module):
         ar, r, bus = self.axi.ar, self.axi.r, self.bus
@@ -120,18 +120,18 @@ class AxiLiteSlave(wiring.Component):
         m.d.comb += bus.read_word.eq(addr[2:])
         with m.FSM(name="read"):
             with m.State("IDLE"):
-                m.d.comb += ar.ready.eq(1)
-                with m.If(ar.valid):
-                    m.d.sync += addr.eq(ar.addr)
+                m.d.comb += ar.arready.eq(1)
+                with m.If(ar.arvalid):
+                    m.d.sync += addr.eq(ar.araddr)
                     m.next = "ACCESS"
             with m.State("ACCESS"):
                 m.d.comb += bus.read_en.eq(aligned)
                 m.next = "ANSWER"
             with m.State("ANSWER"):
-                m.d.sync += [r.valid.eq(1), r.data.eq(bus.read_data), r.resp.eq(OKAY)]
+                m.d.sync += [r.rvalid.eq(1), r.rdata.eq(bus.read_data), r.rresp.eq(OKAY)]
                 with m.If(~aligned | bus.read_error):
-                    m.d.sync += [r.data.eq(0), r.resp.eq(SLVERR)]
+                    m.d.sync += [r.rdata.eq(0), r.rresp.eq(SLVERR)]
                 m.next = "RESPOND"
-            with m.State("RESPOND"), m.If(r.ready):
-                m.d.sync += r.valid.eq(0)
+            with m.State("RESPOND"), m.If(r.rready):
+                m.d.sync += r.rvalid.eq(0)
                 m.next = "IDLE"

@@ -11,46 +11,57 @@ class AxiLiteManager:
 
     async def write(self, address: int, data: int, strobe: int = 0xF) -> int:
         """Write; returns the response."""
-        ctx, aw, w = self.ctx, self.axi.aw, self.axi.w
-        ctx.set(aw.addr, address)
-        ctx.set(w.data, data)
-        ctx.set(w.strb, strobe)
-        channels = [[aw], [w]]
-        self.rng.shuffle(channels)
-        if self.rng.random() < 0.3:
-            channels = [[aw, w]]
-        for together in channels:
+        ctx, aw, w, b = self.ctx, self.axi.aw, self.axi.w, self.axi.b
+        ctx.set(aw.awaddr, address)
+        ctx.set(w.wdata, data)
+        ctx.set(w.wstrb, strobe)
+        # Each channel is offered on its own, or both together; the next one only when the first was taken.
+        steps = self.rng.choice(([aw, w], [w, aw], [None]))
+        for step in steps:
             await self._stall()
-            pending = list(together)
-            for channel in pending:
-                ctx.set(channel.valid, 1)
-            while pending:
-                *_, aw_ready, w_ready = await ctx.tick().sample(aw.ready, w.ready)
-                for channel, ready in ((aw, aw_ready), (w, w_ready)):
-                    if ready and channel in pending:
-                        ctx.set(channel.valid, 0)
-                        pending.remove(channel)
-        (response,) = await self._answer(self.axi.b, self.axi.b.resp)
+            if step is aw:
+                await self._offer(aw.awvalid, aw.awready)
+            elif step is w:
+                await self._offer(w.wvalid, w.wready)
+            else:
+                await self._offer_both()
+        (response,) = await self._answer(b.bvalid, b.bready, b.bresp)
         return response
 
     async def read(self, address: int) -> tuple[int, int]:
         """Read; returns data and response."""
-        ctx, ar, r = self.ctx, self.axi.ar, self.axi.r
+        ar, r = self.axi.ar, self.axi.r
         await self._stall()
-        ctx.set(ar.addr, address)
-        ctx.set(ar.valid, 1)
-        await ctx.tick().until(ar.ready)
-        ctx.set(ar.valid, 0)
-        data, response = await self._answer(r, r.data, r.resp)
+        self.ctx.set(ar.araddr, address)
+        await self._offer(ar.arvalid, ar.arready)
+        data, response = await self._answer(r.rvalid, r.rready, r.rdata, r.rresp)
         return data, response
 
     async def _stall(self) -> None:
         while self.rng.random() < self.stall:
             await self.ctx.tick()
 
-    async def _answer(self, channel, *signals):
+    async def _offer(self, valid, ready) -> None:
+        self.ctx.set(valid, 1)
+        await self.ctx.tick().until(ready)
+        self.ctx.set(valid, 0)
+
+    async def _offer_both(self) -> None:
+        aw, w = self.axi.aw, self.axi.w
+        self.ctx.set(aw.awvalid, 1)
+        self.ctx.set(w.wvalid, 1)
+        waiting = True
+        while waiting:
+            *_, address_taken, data_taken = await self.ctx.tick().sample(aw.awready, w.wready)
+            if address_taken:
+                self.ctx.set(aw.awvalid, 0)
+            if data_taken:
+                self.ctx.set(w.wvalid, 0)
+            waiting = self.ctx.get(aw.awvalid) or self.ctx.get(w.wvalid)
+
+    async def _answer(self, valid, ready, *signals):
         await self._stall()
-        self.ctx.set(channel.ready, 1)
-        answer = await self.ctx.tick().sample(*signals).until(channel.valid)
-        self.ctx.set(channel.ready, 0)
+        self.ctx.set(ready, 1)
+        answer = await self.ctx.tick().sample(*signals).until(valid)
+        self.ctx.set(ready, 0)
         return answer

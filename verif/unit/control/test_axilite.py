@@ -57,7 +57,7 @@ class AccessesBetweenWords(AxiLiteSlave):
 
     def elaborate(self, platform):
         m = super().elaborate(platform)
-        with m.If(self.axi.b.valid & self.axi.b.ready & (self.axi.b.resp == SLVERR)):
+        with m.If(self.axi.b.bvalid & self.axi.b.bready & (self.axi.b.bresp == SLVERR)):
             m.d.comb += self.bus.write_en.eq(1)
         return m
 
@@ -102,21 +102,21 @@ def test_latency_is_as_documented():
 
     async def testbench(ctx):
         axi = bench.axi
-        ctx.set(axi.aw.valid, 1)
-        ctx.set(axi.w.valid, 1)
+        ctx.set(axi.aw.awvalid, 1)
+        ctx.set(axi.w.wvalid, 1)
         await ctx.tick()
-        ctx.set(axi.aw.valid, 0)
-        ctx.set(axi.w.valid, 0)
-        assert not ctx.get(axi.b.valid)
+        ctx.set(axi.aw.awvalid, 0)
+        ctx.set(axi.w.wvalid, 0)
+        assert not ctx.get(axi.b.bvalid)
         await ctx.tick()
-        assert ctx.get(axi.b.valid)
-        ctx.set(axi.ar.valid, 1)
+        assert ctx.get(axi.b.bvalid)
+        ctx.set(axi.ar.arvalid, 1)
         await ctx.tick()
-        ctx.set(axi.ar.valid, 0)
+        ctx.set(axi.ar.arvalid, 0)
         await ctx.tick()
-        assert not ctx.get(axi.r.valid)
+        assert not ctx.get(axi.r.rvalid)
         await ctx.tick()
-        assert ctx.get(axi.r.valid)
+        assert ctx.get(axi.r.rvalid)
 
     simulate(bench, testbench)
 
@@ -126,13 +126,13 @@ def test_a_response_holds_until_taken():
 
     async def testbench(ctx):
         axi = bench.axi
-        ctx.set(axi.ar.addr, 0x800)
-        ctx.set(axi.ar.valid, 1)
-        await ctx.tick().until(axi.ar.ready)
-        ctx.set(axi.ar.valid, 0)
+        ctx.set(axi.ar.araddr, 0x800)
+        ctx.set(axi.ar.arvalid, 1)
+        await ctx.tick().until(axi.ar.arready)
+        ctx.set(axi.ar.arvalid, 0)
         await ctx.tick().repeat(20)
-        assert ctx.get(axi.r.valid)
-        assert ctx.get(axi.r.resp) == SLVERR
-        assert not ctx.get(axi.ar.ready)
+        assert ctx.get(axi.r.rvalid)
+        assert ctx.get(axi.r.rresp) == SLVERR
+        assert not ctx.get(axi.ar.arready)
 
     simulate(bench, testbench)

@@ -1,0 +1,198 @@
+"""DMA reader, data side: read beats in, buffer words, router words and landings out.
+
+Beats arrive in the order in which bursts were issued. Bursts of a prefetch request may lie between those of a demand request
+(and the reverse), so either class has a context of its own: beat number, CRC, half-built word.
+"""
+
+# Component members come from the signature at run time: pyright cannot see them.
+# pyright: reportAttributeAccessIssue=false
+
+from amaranth import Array, Cat, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from stmoe.hw.layouts import LandedStatus, buffer_write, fetch_beats_bits, landed, router_write
+from stmoe.hw.memory.arbiter import issued_layout
+from stmoe.hw.memory.axi import AxiReadData
+from stmoe.hw.memory.channel import ticket_layout
+from stmoe.hw.memory.crc import INITIAL, Crc32cUpdate
+from stmoe.hw.memory.placer import WordPlacer, word_layout
+from stmoe.model.config import EngineConfig
+
+CLASSES = ("demand", "prefetch")
+
+
+class FetchReceiver(wiring.Component):
+    """Assembles words, checks, lands.
+
+    Takes a beat every cycle (RREADY is always 1). A word is written three cycles after its last beat, the landing is delivered
+    a cycle later still. A burst ends by its own count of beats; RLAST in another place, or a response other than OKAY, makes its
+    request land with ``AXI``. A CRC that differs makes it land with ``CRC``. What failed has been written all the same.
+    ``o_landed`` is an event: the owner keeps a queue and has reserved room for every request.
+
+    Parameters
+    ----------
+    config : engine configuration.
+
+    Members
+    -------
+    r : AXI4 R channel.
+    i_issued : bursts in the order of their data; there when the first beat of the burst arrives.
+    i_ticket_demand, i_ticket_prefetch : the oldest request of either class.
+    i_cut_demand, i_cut_prefetch : the oldest request ends without (further) data, for this reason.
+    retire_demand, retire_prefetch : pulse; a burst has ended.
+    o_write, o_router : words.
+    o_landed : {valid, payload}.
+    c_demand_beats, c_prefetch_beats : pulse; a beat of that class.
+    """
+
+    def __init__(self, config: EngineConfig):
+        self.config = config
+        members = {
+            "r": Out(AxiReadData(config.bus_bytes)),
+            "i_issued": In(stream.Signature(issued_layout(config))),
+            "o_write": Out(buffer_write(config)),
+            "o_router": Out(router_write(config)),
+            "o_landed": Out(data.StructLayout({"valid": 1, "payload": landed(config)})),
+        }
+        for name in CLASSES:
+            members |= {
+                f"i_ticket_{name}": In(stream.Signature(ticket_layout(config))),
+                f"i_cut_{name}": In(stream.Signature(LandedStatus)),
+                f"retire_{name}": Out(1),
+                f"c_{name}_beats": Out(1),
+            }
+        super().__init__(members)
+
+    def elaborate(self, platform):
+        """Register the beat; contexts; check and place; land."""
+        m = Module()
+        config = self.config
+        bus_bits = 8 * config.bus_bytes
+        tickets = Array(getattr(self, f"i_ticket_{name}").payload for name in CLASSES)
+
+        # Stage 1: the beat as it comes.
+        m.d.comb += self.r.rready.eq(1)
+        beat = Signal(data.StructLayout({"data": bus_bits, "resp": 2, "last": 1}), reset_less=True)
+        valid = Signal()
+        m.d.sync += [
+            valid.eq(self.r.rvalid),
+            beat.data.eq(self.r.rdata),
+            beat.resp.eq(self.r.rresp),
+            beat.last.eq(self.r.rlast),
+        ]
+
+        # Stage 2: whose it is. A beat without a burst (a slave that breaks the protocol) is dropped.
+        issued = self.i_issued.payload
+        taken = Signal()
+        burst_beat = Signal(8)
+        burst_end = Signal()
+        request_end = Signal()
+        m.d.comb += [
+            taken.eq(valid & self.i_issued.valid),
+            burst_end.eq(taken & (burst_beat == issued.len)),
+            self.i_issued.ready.eq(burst_end),
+            request_end.eq(burst_end & issued.last),
+        ]
+        with m.If(taken):
+            m.d.sync += burst_beat.eq(Mux(burst_end, 0, burst_beat + 1))
+
+        number = Array(Signal(fetch_beats_bits(config), name=f"number_{name}") for name in CLASSES)
+        failed = Array(Signal(name=f"failed_{name}") for name in CLASSES)
+        state = Array(Signal(32, name=f"crc_{name}", reset_less=True) for name in CLASSES)
+        expected = Array(Signal(32, name=f"expected_{name}", reset_less=True) for name in CLASSES)
+        partial = [
+            Array(Signal(bus_bits, name=f"partial_{name}_{i}", reset_less=True) for name in CLASSES)
+            for i in range(config.beats_per_word - 1)
+        ]
+        which = issued.prefetch
+        ticket = Signal(ticket_layout(config))
+        first = Signal()
+        position = Signal(fetch_beats_bits(config))
+        m.d.comb += [
+            ticket.eq(tickets[which]),
+            position.eq(number[which]),
+            first.eq(position == 0),
+        ]
+        m.submodules.crc = crc = Crc32cUpdate(config.bus_bytes)
+        m.d.comb += [
+            crc.state.eq(Mux(first, INITIAL, state[which])),
+            crc.data.eq(Cat(Mux(first, ticket.seed, beat.data[:32]), beat.data[32:])),
+        ]
+        bad = Signal()
+        m.d.comb += bad.eq((beat.resp != 0) | (beat.last != (burst_beat == issued.len)))
+        with m.If(taken):
+            m.d.sync += [
+                state[which].eq(crc.next),
+                number[which].eq(Mux(request_end, 0, position + 1)),
+                failed[which].eq(~request_end & (failed[which] | bad)),
+            ]
+            with m.If(first):
+                m.d.sync += expected[which].eq(beat.data[:32])
+            for i, part in enumerate(partial):
+                with m.If(position[: len(partial).bit_length()] == i):
+                    m.d.sync += part[which].eq(beat.data)
+        for i, name in enumerate(CLASSES):
+            m.d.comb += [
+                getattr(self, f"retire_{name}").eq(burst_end & (which == i)),
+                getattr(self, f"c_{name}_beats").eq(taken & (which == i)),
+            ]
+
+        # A cut request lands in a cycle in which no other does.
+        ending = Signal()
+        ending_class = Signal()
+        ending_status = Signal(LandedStatus)
+        m.d.comb += [ending.eq(request_end), ending_class.eq(which)]
+        m.d.comb += ending_status.eq(Mux(failed[which] | bad, LandedStatus.AXI, LandedStatus.OK))
+        for i, name in reversed(list(enumerate(CLASSES))):
+            cut = getattr(self, f"i_cut_{name}")
+            ready = ~request_end if i == 0 else ~request_end & ~self.i_cut_demand.valid
+            m.d.comb += cut.ready.eq(ready)
+            with m.If(cut.valid & cut.ready):
+                m.d.comb += [ending.eq(1), ending_class.eq(i), ending_status.eq(cut.payload)]
+                m.d.sync += [number[i].eq(0), failed[i].eq(0)]
+        ending_ticket = Signal(ticket_layout(config))
+        m.d.comb += ending_ticket.eq(tickets[ending_class])
+        for i, name in enumerate(CLASSES):
+            m.d.comb += getattr(self, f"i_ticket_{name}").ready.eq(ending & (ending_class == i))
+
+        # Stage 3: the word goes to its address; the CRC register holds the state after the last beat.
+        m.submodules.placer = placer = WordPlacer(config)
+        word = Signal(word_layout(config))
+        per_word_end = position[: len(partial).bit_length()] == len(partial)
+        m.d.comb += [
+            word.valid.eq(taken & (ticket.router | per_word_end)),
+            word.router.eq(ticket.router),
+            word.frame.eq(ticket.frame),
+            word.position.eq(position),
+            word.data.eq(Cat(*(part[which] for part in partial), beat.data)),
+            placer.i_word.eq(word),
+            self.o_write.eq(placer.o_write),
+            self.o_router.eq(placer.o_router),
+        ]
+
+        landing = Signal()
+        landing_class = Signal(reset_less=True)
+        landing_status = Signal(LandedStatus, reset_less=True)
+        landing_ticket = Signal.like(ticket, reset_less=True)
+        m.d.sync += [
+            landing.eq(ending),
+            landing_class.eq(ending_class),
+            landing_status.eq(ending_status),
+            landing_ticket.eq(ending_ticket),
+        ]
+        wrong = Signal()
+        m.d.comb += wrong.eq((landing_status == LandedStatus.OK) & (~state[landing_class] != expected[landing_class]))
+
+        # Stage 4: land, through the owner's queue no sooner than the last word is out.
+        event = Signal.like(self.o_landed.payload, reset_less=True)
+        m.d.sync += [
+            self.o_landed.valid.eq(landing),
+            event.status.eq(Mux(wrong, LandedStatus.CRC, landing_status)),
+            event.prefetch.eq(landing_class),
+            event.router.eq(landing_ticket.router),
+            event.frame.eq(landing_ticket.frame),
+            event.ref.eq(landing_ticket.ref),
+        ]
+        m.d.comb += self.o_landed.payload.eq(event)
+        return m

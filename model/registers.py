@@ -30,47 +30,60 @@ class Access(enum.Enum):
     WO = "wo"  #: ones trigger; reads zero
 
 
-class ErrorCode(enum.IntEnum):
+class _Code(enum.IntEnum):
+    """A number with a sentence."""
+
+    doc: str
+
+    def __new__(cls, value: int, doc: str):
+        """The number is the value; the sentence is kept beside it."""
+        member = int.__new__(cls, value)
+        member._value_ = value
+        member.doc = doc
+        return member
+
+
+class ErrorCode(_Code):
     """``STATUS.error``. From CRC to MESSAGE the engine halts; the others refuse a start."""
 
-    NONE = 0  #: no error
-    CONFIG = 1  #: start refused: illegal combination of registers; ERROR_DETAIL is the broken rule
-    CRC = 2  #: a chunk or router image failed its CRC-32C; ERROR_DETAIL is the frame
-    AXI = 3  #: an AXI error response, or an address outside its window; ERROR_DETAIL is the frame
-    MESSAGE = 4  #: a bad message on s_axis; ERROR_DETAIL is the message fault
-    UNCONFIGURED = 5  #: start refused: no model has been written since reset
-    BUSY = 6  #: start refused: running, halted, or not quiescent yet
+    NONE = 0, "no error"
+    CONFIG = 1, "start refused: illegal combination of registers; ERROR_DETAIL is the broken rule"
+    CRC = 2, "a chunk or router image failed its CRC-32C; ERROR_DETAIL is the frame"
+    AXI = 3, "an AXI error response, or an address outside its window; ERROR_DETAIL is the frame"
+    MESSAGE = 4, "a bad message on s_axis; ERROR_DETAIL is the message fault"
+    UNCONFIGURED = 5, "start refused: no model has been written since reset"
+    BUSY = 6, "start refused: running, halted, or not quiescent yet"
 
 
-class MessageFault(enum.IntEnum):
+class MessageFault(_Code):
     """``ERROR_DETAIL`` of a MESSAGE error."""
 
-    KIND = 1  #: unknown kind
-    LAYER = 2  #: layer is not below MODEL_LAYERS
-    COUNT = 3  #: a count that is not top_k, or over the maximum
-    LENGTH = 4  #: TLAST came early or late
-    EXPERT = 5  #: an expert number that is not below MODEL_EXPERTS
+    KIND = 1, "unknown kind"
+    LAYER = 2, "layer is not below MODEL_LAYERS"
+    COUNT = 3, "a count that is not top_k, or over the maximum"
+    LENGTH = 4, "TLAST came early or late"
+    EXPERT = 5, "an expert number that is not below MODEL_EXPERTS"
 
 
-class ConfigRule(enum.IntEnum):
+class ConfigRule(_Code):
     """``ERROR_DETAIL`` of a CONFIG error: the first rule, in this order, that the registers break at start."""
 
-    EXPERTS = 1  #: MODEL_EXPERTS from 1 to the build's maximum
-    TOP_K = 2  #: MODEL_TOP_K from 1 to the build's maximum, and not over MODEL_EXPERTS
-    LAYERS = 3  #: MODEL_LAYERS from 1 to the build's maximum
-    D_MODEL = 4  #: MODEL_D a multiple of the lanes, at least 4 words of the down projection, up to the build's maximum
-    D_FF = 5  #: MODEL_D_FF a multiple of the chunk's units, from 1 chunk to the build's maximum
-    SHARED = 6  #: MODEL_SHARED up to the build's maximum
-    ROUTED_SCALE = 7  #: ROUTED_SCALE not zero
-    IMAGE_ID = 8  #: IMAGE_ID not zero
-    ROUTER_BASE = 9  #: ROUTER_BASE a multiple of the bus width in bytes, within the address width
-    ROUTER_BYTES = 10  #: ROUTER_BYTES a multiple of the bus width in bytes, at least one router image
-    EXPERT_BASE = 11  #: EXPERT_BASE a multiple of the bus width in bytes, within the address width
-    READ_WINDOW = 12  #: READ_WINDOW base not over limit, limit within the address width
-    WRITE_WINDOW = 13  #: WRITE_WINDOW base not over limit, limit within the address width
-    POLICY = 14  #: POLICY one of the known numbers
-    SCHEDULE = 15  #: the reserved bit of SCHEDULE zero
-    PREDICTOR = 16  #: initial, step_up and step_down not over counter_max, and counter_max within the build's counters
+    EXPERTS = 1, "MODEL_EXPERTS from 1 to the build's maximum"
+    TOP_K = 2, "MODEL_TOP_K from 1 to the build's maximum, and not over MODEL_EXPERTS"
+    LAYERS = 3, "MODEL_LAYERS from 1 to the build's maximum"
+    D_MODEL = 4, "MODEL_D a multiple of the lanes, at least 4 words of the down projection, up to the build's maximum"
+    D_FF = 5, "MODEL_D_FF a multiple of the chunk's units, from 1 chunk to the build's maximum"
+    SHARED = 6, "MODEL_SHARED up to the build's maximum"
+    ROUTED_SCALE = 7, "ROUTED_SCALE not zero"
+    IMAGE_ID = 8, "IMAGE_ID not zero"
+    ROUTER_BASE = 9, "ROUTER_BASE a multiple of the bus width in bytes, within the address width"
+    ROUTER_BYTES = 10, "ROUTER_BYTES a multiple of the bus width in bytes, at least one router image"
+    EXPERT_BASE = 11, "EXPERT_BASE a multiple of the bus width in bytes, within the address width"
+    READ_WINDOW = 12, "READ_WINDOW base not over limit, limit within the address width"
+    WRITE_WINDOW = 13, "WRITE_WINDOW base not over limit, limit within the address width"
+    POLICY = 14, "POLICY one of the known numbers"
+    SCHEDULE = 15, "the reserved bit of SCHEDULE zero"
+    PREDICTOR = 16, "initial, step_up and step_down not over counter_max, and counter_max within the build's counters"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,11 +189,31 @@ def _address(name: str, offset: int, doc: str) -> tuple[Register, Register]:
     )
 
 
+_CAPABILITIES = {
+    "experts_max": "most routed experts of a layer",
+    "top_k_max": "most experts chosen for a token",
+    "layers_max": "most MoE layers",
+    "shared_max": "most shared experts",
+    "d_max": "widest activations",
+    "d_ff_max": "most hidden units of an expert",
+    "lanes": "int8 multipliers of one tile",
+    "tiles": "compute tiles",
+    "frames": "chunks the expert buffer has room for",
+    "bus_bytes": "bytes of the AXI data bus and of the activation streams",
+    "chunk_units": "hidden units in one chunk",
+    "group_units": "hidden units reduced together in the down projection",
+    "cct_ways": "successors in a row of the cross-layer correlation table",
+    "cct_counter_bits": "bits of their confidence",
+    "router_slots": "layers whose router weights fit on chip",
+    "addr_bits": "bits of an AXI address",
+}
+
+
 def _identity(config: EngineConfig) -> tuple[Register, ...]:
     def pair(name: str, offset: int, doc: str, low: tuple[str, int], high: tuple[str, int]) -> Register:
         fields = (
-            Field(name=low[0], lsb=0, width=16, doc=f"`{low[0]}` of the build"),
-            Field(name=high[0], lsb=16, width=16, doc=f"`{high[0]}` of the build"),
+            Field(name=low[0], lsb=0, width=16, doc=_CAPABILITIES[low[0]]),
+            Field(name=high[0], lsb=16, width=16, doc=_CAPABILITIES[high[0]]),
         )
         reset = low[1] | high[1] << 16
         return Register(name=name, offset=offset, access=Access.RO, doc=doc, fields=fields, reset=reset)
@@ -259,7 +292,7 @@ def _control() -> tuple[Register, ...]:
             name="IRQ_ENABLE",
             offset=0x090,
             access=Access.RW,
-            doc="irq is the OR of IRQ_STATUS and these",
+            doc="which bits of IRQ_STATUS raise irq",
             fields=bits(("done", "a result has been sent"), ("error", "STATUS.error was set")),
         ),
         Register(

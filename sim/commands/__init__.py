@@ -1,0 +1,1 @@
+"""The subcommands of ``stmoe``, one a module: ``NAME`` and ``run``."""

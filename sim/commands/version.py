@@ -1,0 +1,10 @@
+"""``stmoe version``."""
+
+import stmoe
+
+NAME = "version"
+
+
+def run() -> None:
+    """Print the version."""
+    print(stmoe.__version__)

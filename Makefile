@@ -1,0 +1,62 @@
+# stmoe: `make demo` and `make test` are all one needs; both set everything up in .venv first.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+DOCS   := $(VENV)/.ready-docs
+JOBS   ?= 2
+
+.PHONY: demo test test-full lint docs wheel clean distclean check-tools
+.DEFAULT_GOAL := test
+
+demo: $(READY)
+	@echo "stmoe: the demo is not there yet" >&2
+	@exit 1
+
+test: lint
+	$(BIN)/pytest -q -n $(JOBS) -m "not slow"
+
+test-full: lint
+	$(BIN)/pytest -q -n $(JOBS)
+
+lint: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+
+docs: $(DOCS)
+	$(BIN)/stmoe registers --format markdown --out docs/registers.md
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/docs
+	@echo "build/docs/index.html"
+
+wheel: $(READY)
+	$(BIN)/pip wheel -q --no-deps --wheel-dir build/wheel .
+
+clean:
+	rm -rf build dist .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -not -path "./$(VENV)/*" -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV)
+
+# One line for the first thing that is missing, with the Debian package that has it.
+need = command -v $(1) >/dev/null || { echo "stmoe: needs $(1): install the Debian package $(2)" >&2; exit 2; }
+
+check-tools:
+	@$(call need,$(PYTHON),python3)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "stmoe: needs Python 3.11 or newer: $(PYTHON) is older; name another with make PYTHON=..." >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "stmoe: needs Python's venv: install the Debian package python3-venv" >&2; exit 2; }
+	@$(call need,g++,g++)
+	@$(call need,perl,perl)
+
+$(READY): pyproject.toml | check-tools
+	@echo "stmoe: setting up $(VENV)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q -e ".[test]"
+	@touch $@
+
+$(DOCS): $(READY)
+	@$(BIN)/python -m pip install -q -e ".[test,docs]"
+	@touch $@

@@ -1,0 +1,56 @@
+"""One output of one expert's share of y: rsr(acc·c, so + 1) of docs/numerics.md §4."""
+
+from amaranth import Module, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from stmoe.hw.compute.ports import SUM_BITS
+from stmoe.model.numerics import SHIFT_BITS
+
+#: Bits of c_j.
+FACTOR_BITS = 21
+#: Cycles from ``acc`` to ``share``.
+CONTRIBUTION_LATENCY = 6
+
+
+class Contribution(wiring.Component):
+    """``share = rsr(acc·c, so + 1)``, one a cycle, after ``CONTRIBUTION_LATENCY`` cycles. No reset.
+
+    Stages: operand, product (two registers for the DSP blocks), shift by eights, shift by ones, round. ``c`` and ``so`` are those of a
+    whole slot: they must be stable from its first ``acc`` to its last ``share``.
+
+    Members
+    -------
+    acc : In, signed.
+    c : In, unsigned.
+    so : In.
+    share : Out, signed.
+    """
+
+    def __init__(self):
+        super().__init__(
+            {
+                "acc": In(signed(SUM_BITS)),
+                "c": In(FACTOR_BITS),
+                "so": In(SHIFT_BITS),
+                "share": Out(signed(SUM_BITS + FACTOR_BITS)),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        wide = signed(SUM_BITS + FACTOR_BITS)
+        acc = Signal(signed(SUM_BITS), reset_less=True)
+        product = [Signal(wide, name=f"product_{i}", reset_less=True) for i in range(2)]
+        by_eights = Signal(wide, reset_less=True)
+        by_ones = Signal(wide, reset_less=True)
+        m.d.sync += [
+            acc.eq(self.acc),
+            product[0].eq(acc * self.c),
+            product[1].eq(product[0]),
+            # rsr(a, so + 1) = ((a >> so) + 1) >> 1
+            by_eights.eq(product[1] >> (self.so[3:] << 3)),
+            by_ones.eq(by_eights >> self.so[:3]),
+            self.share.eq((by_ones + 1) >> 1),
+        ]
+        return m

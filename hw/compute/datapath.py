@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 from stmoe.hw.buffer.store import ExpertStore
 from stmoe.hw.compute.activations import Activations
 from stmoe.hw.compute.combine import Combine
-from stmoe.hw.compute.mapping import Mapping
+from stmoe.hw.compute.mapping import MappingUnit
 from stmoe.hw.compute.tile import Tile
 from stmoe.hw.layouts import buffer_write, ready_chunk, shape_layout, x_write
 from stmoe.model.config import EngineConfig
@@ -20,7 +20,7 @@ from stmoe.model.numerics import WEIGHT_BITS
 class ExpertDatapath(wiring.Component):
     """Computes the ready chunks of a token's experts and sends y.
 
-    Latency and throughput: those of ``Tile``, ``Mapping`` and ``Combine``. Backpressure: ``i_ready`` has room for every chunk of a
+    Latency and throughput: those of ``Tile``, ``MappingUnit`` and ``Combine``. Backpressure: ``i_ready`` has room for every chunk of a
     token; ``o_y`` holds the combine back. Reset: idle; frames keep what they hold.
 
     Members
@@ -66,7 +66,7 @@ class ExpertDatapath(wiring.Component):
         config = self.config
         m.submodules.store = store = ExpertStore(config)
         m.submodules.activations = activations = Activations(config)
-        m.submodules.mapping = mapping = Mapping(config)
+        m.submodules.mapping = mapping = MappingUnit(config)
         m.submodules.combine = combine = Combine(config)
         tiles = []
         for t in range(config.tiles):

@@ -73,7 +73,7 @@ COUNTERS: tuple[Counter, ...] = (
     # Memory.
     _event("demand_pending", "cycles with a demand fetch pending"),
     _event("read_beats_demand_pending", "read data beats taken in cycles with a demand fetch pending"),
-    _event("demand_beats", "read data beats of demand fetches"),
+    _event("demand_beats", "read data beats of demand fetches, router images included"),
     _event("prefetch_beats", "read data beats of prefetches"),
     _event("router_beats", "read data beats of router images"),
     # Experts: hits and misses.

@@ -54,8 +54,9 @@ class Sequencer(wiring.Component):
     o_selected : stream of ``selected_expert`` for the demand loader.
     start : Out, pulse: a new set of slots; ``slots`` says how many, ``slot_ids`` which.
     o_result : stream of ``token_layout`` for the result message; ready = its last beat has left.
-    phase : Out, for counters.  hit, partial, miss : pulses, a selected expert was fully, partly, not resident.
-    late : Out, pulse: a selected expert still had chunks in flight.
+    phase : Out, for counters.
+    hit, partial, miss : Out, pulses: of a selected expert all chunks had landed, some were allocated, not all were allocated.
+    late : Out, in the same cycle: its chunks in flight.
     """
 
     def __init__(self, config: EngineConfig):
@@ -87,7 +88,7 @@ class Sequencer(wiring.Component):
                 "hit": Out(1),
                 "partial": Out(1),
                 "miss": Out(1),
-                "late": Out(1),
+                "late": Out(range(config.chunks_max + 1)),
             }
         )
 
@@ -188,9 +189,9 @@ class Sequencer(wiring.Component):
                 with m.If(self.i_response.valid):
                     m.d.comb += [
                         self.hit.eq((response.count == self.shape.chunks) & (response.pending == 0)),
-                        self.miss.eq(response.count == 0),
-                        self.partial.eq(~self.hit & ~self.miss),
-                        self.late.eq(response.pending != 0),
+                        self.miss.eq(response.count != self.shape.chunks),
+                        self.partial.eq(self.miss & (response.count != 0)),
+                        self.late.eq(response.pending),
                     ]
                     m.d.sync += self.o_selected.payload.count.eq(response.count)
                     m.next = "SELECT"

@@ -54,6 +54,7 @@ class DmaReader(wiring.Component):
     axi : AXI4 read master.
     o_write, o_router : words for the expert buffer and the router memory.
     o_landed : ends of requests.
+    busy : level; a request is taken and its landing not delivered yet.
     c_demand_beats, c_prefetch_beats : pulse; a beat of that class (promoted or not) has come.
     c_read_beat : pulse; a beat of either class.
     c_demand_pending : level; a demand request waits or is unfinished, router images included.
@@ -73,6 +74,7 @@ class DmaReader(wiring.Component):
                 "o_write": Out(buffer_write(config)),
                 "o_router": Out(router_write(config)),
                 "o_landed": Out(stream.Signature(landed(config))),
+                "busy": Out(1),
                 "c_demand_beats": Out(1),
                 "c_prefetch_beats": Out(1),
                 "c_read_beat": Out(1),
@@ -131,7 +133,7 @@ class DmaReader(wiring.Component):
         delivered = self.o_landed.valid & self.o_landed.ready
         enable = promised <= landings.depth - 2  # both classes may take one in the same cycle
         m.d.sync += promised.eq(promised + demand.accepted + prefetch.accepted - delivered)
-        m.d.comb += [demand.enable.eq(enable), prefetch.enable.eq(enable)]
+        m.d.comb += [demand.enable.eq(enable), prefetch.enable.eq(enable), self.busy.eq(promised != 0)]
 
         m.d.comb += [
             self.c_demand_beats.eq(receiver.c_demand_beats),

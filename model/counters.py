@@ -83,12 +83,12 @@ COUNTERS: tuple[Counter, ...] = (
     Counter(name="demand_chunks", unit=Unit.EXPERT, doc="chunks fetched on demand"),
     Counter(name="late_chunks", unit=Unit.EXPERT, doc="chunks of selected experts in flight when the router spoke"),
     # Prediction and prefetch.
-    _event("predicted", "experts predicted (after the threshold), for layers that were then routed"),
-    _event("predicted_useful", "predicted experts that the router then selected"),
+    _event("predicted", "experts predicted (after threshold and ranking) for a layer after the first that was then routed"),
+    _event("predicted_useful", "of these, the experts that the router then selected"),
     _event("prefetched_experts", "experts of which at least one chunk was prefetched"),
     _event("prefetch_chunks", "chunks whose prefetch was issued"),
-    Counter(name="prefetch_useful_beats", unit=Unit.CHUNK, doc="beats of prefetched chunks that were then used"),
-    Counter(name="prefetch_wasted_beats", unit=Unit.CHUNK, doc="beats of prefetched chunks given up unused"),
+    _event("prefetch_useful_chunks", "prefetched chunks whose expert the router then selected"),
+    _event("prefetch_wasted_chunks", "prefetched or aborted chunks whose expert the router did not select"),
     _event("prefetch_aborted", "prefetches cancelled before their last beat"),
     _event("evicted_frames", "frames taken from one expert for another"),
 )

@@ -1,0 +1,346 @@
+"""The core of the engine: everything between the activation streams and the AXI read port. Wiring only.
+
+    messages -> frontend -> sequencer -> router | prefetch engine | buffer manager | demand loader | datapath -> result -> messages
+
+Registers and counters stand outside (``hw/top.py``), so that stopping resets the core and keeps what software wrote.
+"""
+
+# Component members come from the signature at run time: pyright cannot see them.
+# pyright: reportAttributeAccessIssue=false
+
+from amaranth import Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from stmoe.hw.buffer.demand import DemandLoader
+from stmoe.hw.buffer.manager import BufferManager
+from stmoe.hw.buffer.port import CommandPort
+from stmoe.hw.compute.datapath import ExpertDatapath
+from stmoe.hw.control.counters import increments_layout
+from stmoe.hw.control.frontend import Frontend, axis_layout
+from stmoe.hw.control.result import Result
+from stmoe.hw.control.sequencer import Phase, Sequencer
+from stmoe.hw.control.settings import error_event, params_layout
+from stmoe.hw.layouts import LandedStatus, TableCommand, fetch_request, shape_layout
+from stmoe.hw.memory.axi import AxiRead
+from stmoe.hw.memory.dma import DmaReader
+from stmoe.hw.memory.merge import Merge
+from stmoe.hw.memory.window import WindowBounds
+from stmoe.hw.predictor.st_moe import StMoePredictor
+from stmoe.hw.prefetch.engine import PrefetchEngine
+from stmoe.hw.router.loader import RouterLoader
+from stmoe.hw.router.router import RouterUnit
+from stmoe.model.config import EngineConfig, Policy
+from stmoe.model.numerics import ONE_WEIGHT, WEIGHT_BITS
+from stmoe.model.registers import ErrorCode
+
+#: Cycles of outward calm after which nothing moves inside: longer than any pipeline that no ``busy`` covers.
+SETTLE = 15
+
+
+class Core(wiring.Component):
+    """Computes MoE layers: messages in, results out, experts from AXI.
+
+    Latency and throughput: docs/theory.md, "One layer". Backpressure: one token at a time. Reset: empty buffer, nothing learned; it
+    must not come while ``transferring``.
+
+    Members
+    -------
+    shape, params : In, the model and the run-time parameters; stable while ``running``.
+    running : In, messages are taken and fetches begun.
+    window : In, bounds of what may be read.
+    clear_tables : In, pulse: the predictor forgets.
+    i_axis, o_axis : message streams.
+    axi : AXI4 read master.
+    transferring : Out, level: a fetch is outstanding.
+    quiescent : Out, level: nothing changes until a message comes.
+    done : Out, pulse: a result's last beat was taken.
+    error : Out, event.
+    increments : Out, what each counter adds in this cycle.
+    """
+
+    def __init__(self, config: EngineConfig):
+        self.config = config
+        super().__init__(
+            {
+                "shape": In(shape_layout(config)),
+                "params": In(params_layout(config)),
+                "running": In(1),
+                "window": In(WindowBounds(config.addr_bits)),
+                "clear_tables": In(1),
+                "i_axis": In(stream.Signature(axis_layout(config))),
+                "o_axis": Out(stream.Signature(axis_layout(config))),
+                "axi": Out(AxiRead(config.addr_bits, config.bus_bytes)),
+                "transferring": Out(1),
+                "quiescent": Out(1),
+                "done": Out(1),
+                "error": Out(error_event()),
+                "increments": Out(increments_layout(config)),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self.config
+        m.submodules.frontend = self.frontend = Frontend(config)
+        m.submodules.router_loader = self.router_loader = RouterLoader(config)
+        m.submodules.router = self.router = RouterUnit(config)
+        m.submodules.sequencer = self.sequencer = Sequencer(config)
+        m.submodules.predictor = self.predictor = StMoePredictor(config)
+        m.submodules.prefetch = self.prefetch = PrefetchEngine(config)
+        m.submodules.manager = self.manager = BufferManager(config)
+        m.submodules.demand = self.demand = DemandLoader(config)
+        m.submodules.dma = self.dma = DmaReader(config)
+        m.submodules.datapath = self.datapath = ExpertDatapath(config)
+        m.submodules.result = self.result = Result(config)
+        for block in (self.frontend, self.router, self.sequencer, self.predictor, self.prefetch, self.demand):
+            m.d.comb += block.shape.eq(self.shape)
+        m.d.comb += [self.datapath.shape.eq(self.shape), self.result.shape.eq(self.shape)]
+
+        self._messages(m)
+        self._routing(m)
+        self._prediction(m)
+        self._buffer(m)
+        self._memory(m)
+        self._execution(m)
+        self._status(m)
+        return m
+
+    def _messages(self, m: Module):
+        """Streams from and to the outside, and the token from the frontend to the sequencer."""
+        frontend, sequencer = self.frontend, self.sequencer
+        m.d.comb += [
+            frontend.i_axis.payload.eq(self.i_axis.payload),
+            frontend.i_axis.valid.eq(self.i_axis.valid & self.running),
+            self.i_axis.ready.eq(frontend.i_axis.ready & self.running),
+            frontend.hints.eq(self.params.policy == Policy.ORACLE),
+            sequencer.evict.eq(self.params.policy == Policy.NONE),
+            sequencer.learn.eq(self._learns()),
+            sequencer.halt.eq(~self.running),
+        ]
+        connect(m, frontend.o_token, sequencer.i_token)
+        connect(m, self.result.o_axis, flipped(self.o_axis))
+        connect(m, sequencer.o_result, self.result.i_token)
+
+    def _learns(self):
+        return (
+            (self.params.policy == Policy.HT)
+            | (self.params.policy == Policy.CCT)
+            | (self.params.policy == Policy.ST_MOE)
+        )
+
+    def _routing(self, m: Module):
+        """Router and its weights; the routing that came along goes the same way."""
+        router, loader, sequencer, params = self.router, self.router_loader, self.sequencer, self.params
+        external = router.i_external
+        m.d.comb += [
+            loader.base.eq(params.router_base),
+            loader.stride.eq(params.router_bytes),
+            loader.beats.eq(params.router_bytes // self.config.bus_bytes),
+            loader.image_id.eq(params.image_id),
+            loader.i_landed.eq(self.dma.o_landed.payload),
+            loader.landed_valid.eq(self.dma.o_landed.valid & self.dma.o_landed.ready),
+            sequencer.router_slot.eq(loader.slot),
+            router.exponent.eq(self.frontend.o_token.payload.exponent),
+            router.i_x.eq(self.frontend.x_write),
+            router.i_write.eq(self.dma.o_router),
+            router.i_start.payload.slot.eq(sequencer.o_route.payload),
+            router.i_start.valid.eq(sequencer.o_route.valid & ~sequencer.use_external),
+            external.payload.selected.count.eq(self.shape.top_k),
+            external.payload.selected.ids.eq(self.frontend.external_ids),
+            external.payload.weights.eq(self.frontend.external_weights),
+            external.valid.eq(sequencer.o_route.valid & sequencer.use_external),
+            sequencer.o_route.ready.eq(Mux(sequencer.use_external, external.ready, router.i_start.ready)),
+            sequencer.i_ids.valid.eq(router.o_ids.valid),
+            sequencer.i_ids.payload.eq(router.o_ids.payload.ids),
+            router.o_ids.ready.eq(sequencer.i_ids.ready),
+        ]
+        connect(m, sequencer.o_want, loader.i_want)
+
+    def _prediction(self, m: Module):
+        """The predictor's answers, or the hints, to the prefetch engine."""
+        predictor, prefetch, frontend, params = self.predictor, self.prefetch, self.frontend, self.params
+        oracle = params.policy == Policy.ORACLE
+        connect(m, self.sequencer.o_routed, predictor.i_routed)
+        clear = Signal()
+        with m.If(self.clear_tables):
+            m.d.sync += clear.eq(1)
+        with m.Elif(predictor.i_command.ready):
+            m.d.sync += clear.eq(0)
+        m.d.comb += [
+            predictor.i_command.payload.eq(TableCommand.CLEAR),
+            predictor.i_command.valid.eq(clear),
+            predictor.params.use_cct.eq(params.policy != Policy.HT),
+            predictor.params.use_history.eq(params.policy != Policy.CCT),
+            prefetch.enable.eq(self._learns() | oracle),
+            prefetch.budget.eq(params.prefetch_budget),
+            prefetch.i_prediction.valid.eq(
+                Mux(oracle, frontend.o_hint.valid & self.sequencer.hint_go, predictor.o_prediction.valid)
+            ),
+            prefetch.i_prediction.payload.eq(Mux(oracle, frontend.o_hint.payload, predictor.o_prediction.payload)),
+            frontend.o_hint.ready.eq(oracle & self.sequencer.hint_go & prefetch.i_prediction.ready),
+            predictor.o_prediction.ready.eq(~oracle & prefetch.i_prediction.ready),
+        ]
+        for name in (
+            "vote_confidence",
+            "history_weight",
+            "threshold",
+            "step_up",
+            "step_down",
+            "initial",
+            "counter_max",
+        ):
+            m.d.comb += predictor.params[name].eq(params[name])
+        connect(m, self.sequencer.o_verify, prefetch.i_verify)
+
+    def _buffer(self, m: Module):
+        """Who may ask the buffer manager for what."""
+        manager, demand, prefetch, sequencer = self.manager, self.demand, self.prefetch, self.sequencer
+        m.submodules.port = port = CommandPort(self.config)
+        connect(m, sequencer.o_command, port.i_sequencer)
+        connect(m, port.o_sequencer, sequencer.i_response)
+        connect(m, demand.o_command, port.i_demand)
+        connect(m, port.o_demand, demand.i_response)
+        connect(m, port.o_command, manager.i_engine)
+        connect(m, manager.o_engine, port.i_response)
+        connect(m, prefetch.o_command, manager.i_prefetch)
+        connect(m, manager.o_prefetch, prefetch.i_response)
+        connect(m, sequencer.o_selected, demand.i_selected)
+        connect(m, manager.o_ready, self.datapath.i_ready)
+        # From the verified routing until the last missing chunk is allocated, nobody else allocates.
+        pinning = (sequencer.phase == Phase.VERIFY) | (sequencer.phase == Phase.PIN)
+        m.d.comb += prefetch.hold.eq(pinning | demand.busy)
+
+    def _memory(self, m: Module):
+        """The DMA's two classes of requests, and where landings go."""
+        dma, demand, prefetch, loader, params = self.dma, self.demand, self.prefetch, self.router_loader, self.params
+        m.submodules.fetches = fetches = Merge(fetch_request(self.config))
+        for block in (demand, prefetch):
+            m.d.comb += [block.expert_base.eq(params.expert_base), block.image_id.eq(params.image_id)]
+        connect(m, demand.o_fetch, fetches.i_first)
+        connect(m, loader.o_fetch, fetches.i_second)
+        for source, sink in ((fetches.o, dma.i_demand), (prefetch.o_fetch, dma.i_prefetch)):
+            m.d.comb += [
+                sink.payload.eq(source.payload),
+                sink.valid.eq(source.valid & self.running),
+                source.ready.eq(sink.ready & self.running),
+            ]
+        connect(m, flipped(self.window), dma.window)
+        connect(m, dma.axi, flipped(self.axi))
+        chunk = ~dma.o_landed.payload.router
+        m.d.comb += [
+            dma.promote.eq(prefetch.promote),
+            dma.abort.eq(prefetch.abort),
+            self.manager.i_landed.payload.eq(dma.o_landed.payload),
+            self.manager.i_landed.valid.eq(dma.o_landed.valid & chunk),
+            dma.o_landed.ready.eq(self.manager.i_landed.ready | ~chunk),
+            prefetch.i_landed.valid.eq(self.manager.i_landed.valid & self.manager.i_landed.ready),
+            prefetch.i_landed.landed.eq(dma.o_landed.payload),
+        ]
+
+    def _execution(self, m: Module):
+        """Tiles, combine and the result."""
+        datapath, sequencer, router, result = self.datapath, self.sequencer, self.router, self.result
+        weights = Signal(data.ArrayLayout(WEIGHT_BITS, self.config.slots_max))
+        for j in range(self.config.slots_max):
+            # Shared experts follow the routed ones, with weight 1.
+            routed = router.o_weights.values[min(j, self.config.top_k_max - 1)]
+            m.d.comb += weights[j].eq(Mux(j < self.shape.top_k, routed, ONE_WEIGHT))
+        m.d.comb += [
+            datapath.exponent.eq(self.frontend.o_token.payload.exponent),
+            datapath.x16.eq(self.frontend.x_write),
+            datapath.write.eq(self.dma.o_write),
+            datapath.start.eq(sequencer.start),
+            datapath.slots.eq(sequencer.slots),
+            datapath.split.eq(self.params.split),
+            datapath.serial.eq(self.params.serial),
+            datapath.weights.eq(weights),
+            datapath.weights_valid.eq(router.o_weights.valid),
+            result.ids.eq(sequencer.slot_ids),
+            result.weights.eq(weights),
+            result.weights_valid.eq(router.o_weights.valid),
+        ]
+        connect(m, datapath.o_y, result.i_y)
+
+    def _status(self, m: Module):
+        """Errors, calm, and what the counters count."""
+        dma, sequencer, datapath, prefetch, frontend = (
+            self.dma,
+            self.sequencer,
+            self.datapath,
+            self.prefetch,
+            self.frontend,
+        )
+        landed = dma.o_landed.payload
+        failed = (landed.status == LandedStatus.CRC) | (landed.status == LandedStatus.AXI)
+        with m.If(frontend.bad_message):
+            m.d.comb += [
+                self.error.valid.eq(1),
+                self.error.code.eq(ErrorCode.MESSAGE),
+                self.error.detail.eq(frontend.fault),
+            ]
+        with m.If(dma.o_landed.valid & dma.o_landed.ready & failed):
+            m.d.comb += [
+                self.error.valid.eq(1),
+                self.error.code.eq(Mux(landed.status == LandedStatus.CRC, ErrorCode.CRC, ErrorCode.AXI)),
+                self.error.layer.eq(landed.ref.layer),
+                self.error.expert.eq(landed.ref.expert),
+                self.error.detail.eq(landed.frame),
+            ]
+
+        window = (sequencer.phase == Phase.WINDOW) & frontend.idle & ~frontend.o_token.valid
+        moving = (
+            ~window
+            | dma.busy
+            | dma.i_demand.valid
+            | dma.i_prefetch.valid
+            | self.manager.busy
+            | self.predictor.busy
+            | prefetch.busy
+            | self.demand.busy
+            | self.router_loader.loading
+        )
+        calm = Signal(range(SETTLE + 1))
+        with m.If(moving):
+            m.d.sync += calm.eq(0)
+        with m.Elif(calm != SETTLE):
+            m.d.sync += calm.eq(calm + 1)
+        m.d.comb += [
+            self.transferring.eq(dma.busy),
+            self.quiescent.eq((calm == SETTLE) & ~moving),
+            self.done.eq(self.o_axis.valid & self.o_axis.ready & self.o_axis.payload.last),
+        ]
+
+        executing = sequencer.phase == Phase.EXECUTE
+        after_first = frontend.o_token.payload.layer != 0
+        counts = {
+            "cycles": self.running,
+            "token_layers": self.done,
+            "window": self.running & (window | (sequencer.phase == Phase.RELEASE)),
+            "router_cycles": sequencer.phase == Phase.ROUTE,
+            "stall_demand": executing & ~datapath.busy.any() & dma.c_demand_pending,
+            "stall_router_weights": sequencer.phase == Phase.ROUTER_WEIGHTS,
+            "compute_busy": datapath.busy.any(),
+            "tile_busy": sum(datapath.busy, start=0),
+            "tile_useful": sum(datapath.useful, start=0),
+            "h8_saturations": sum(datapath.saturated, start=0),
+            "demand_pending": dma.c_demand_pending,
+            "read_beats_demand_pending": dma.c_read_beat & dma.c_demand_pending,
+            "demand_beats": dma.c_demand_beats,
+            "prefetch_beats": dma.c_prefetch_beats,
+            "router_beats": dma.o_router.valid,
+            "expert_hits": sequencer.hit,
+            "expert_partial": sequencer.partial,
+            "demand_misses": sequencer.miss,
+            "demand_chunks": self.demand.c_chunks,
+            "late_chunks": sequencer.late,
+            "predicted": prefetch.c_predicted & after_first,
+            "predicted_useful": prefetch.c_useful & after_first,
+            "prefetched_experts": prefetch.c_experts,
+            "prefetch_chunks": prefetch.c_chunks,
+            "prefetch_aborted": prefetch.c_aborted,
+            "prefetch_useful_chunks": prefetch.c_useful_chunk,
+            "prefetch_wasted_chunks": prefetch.c_wasted_chunk,
+            "evicted_frames": self.manager.c_evicted,
+        }
+        m.d.comb += [self.increments[name].eq(value) for name, value in counts.items()]

@@ -1,0 +1,85 @@
+"""The engine: the core with its registers and counters, behind AXI4, AXI4-Lite and AXI4-Stream ports.
+
+``hw/export.py`` gives the ports their plain names (``m_axi_*``, ``s_axil_*``, ``s_axis_*``, ``m_axis_*``, ``irq``).
+"""
+
+# Component members come from the signature at run time: pyright cannot see them.
+# pyright: reportAttributeAccessIssue=false
+
+from amaranth import Module, ResetInserter
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from stmoe.hw.control.axilite import AxiLite, AxiLiteSlave
+from stmoe.hw.control.counters import CounterBank
+from stmoe.hw.control.frontend import axis_layout
+from stmoe.hw.control.registers import RegisterFile
+from stmoe.hw.core import Core
+from stmoe.hw.memory.axi import AxiRead
+from stmoe.model.config import EngineConfig
+
+
+class Engine(wiring.Component):
+    """The whole engine.
+
+    Latency and throughput: docs/theory.md. Backpressure: no message is taken unless running. Reset: registers at their reset values,
+    not running. ``CONTROL.stop`` resets the core when its transfers have ended; registers and counters stay.
+
+    Parameters
+    ----------
+    config : the build.
+
+    Members
+    -------
+    axi : AXI4 master: reads of expert and router images.
+    axil : AXI4-Lite slave: registers (docs/registers.md).
+    i_axis, o_axis : message streams (docs/interfaces.md §2).
+    irq : Out, level.
+    quiescent : Out, level: but for the counters ``cycles`` and ``window`` nothing changes until an input does.
+    """
+
+    def __init__(self, config: EngineConfig):
+        self.config = config
+        super().__init__(
+            {
+                "axi": Out(AxiRead(config.addr_bits, config.bus_bytes)),
+                "axil": In(AxiLite()),
+                "i_axis": In(stream.Signature(axis_layout(config))),
+                "o_axis": Out(stream.Signature(axis_layout(config))),
+                "irq": Out(1),
+                "quiescent": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        core = Core(self.config)
+        m.submodules.axilite = axilite = AxiLiteSlave()
+        m.submodules.registers = registers = RegisterFile(self.config)
+        m.submodules.counters = counters = CounterBank(self.config)
+        m.submodules.core = ResetInserter(registers.o_reset)(core)
+
+        connect(m, flipped(self.axil), axilite.axi)
+        connect(m, axilite.bus, registers.bus)
+        connect(m, flipped(self.i_axis), core.i_axis)
+        connect(m, core.o_axis, flipped(self.o_axis))
+        connect(m, core.axi, flipped(self.axi))
+        m.d.comb += [
+            core.shape.eq(registers.shape),
+            core.params.eq(registers.params),
+            core.running.eq(registers.o_running),
+            core.clear_tables.eq(registers.o_clear_tables),
+            core.window.base.eq(registers.params.read_base),
+            core.window.limit.eq(registers.params.read_limit),
+            core.window.lock.eq(0),
+            registers.i_error.eq(core.error),
+            registers.i_done.eq(core.done),
+            registers.i_quiescent.eq(~core.transferring),
+            registers.i_counters.eq(counters.values),
+            counters.increments.eq(core.increments),
+            counters.snapshot.eq(registers.o_snapshot),
+            counters.clear.eq(registers.o_clear_counters),
+            self.irq.eq(registers.irq),
+            self.quiescent.eq(core.quiescent),
+        ]
+        return m

@@ -1,0 +1,1 @@
+"""Expert predictors: one interface, routed in, scored experts out."""

@@ -1,0 +1,1 @@
+"""Expert predictors, one twin a file."""

@@ -85,12 +85,13 @@ class LayerWeights:
 
 def rms_norm(x: Floats, gain: Floats, eps: float) -> Floats:
     """Divide the last axis by its root mean square and multiply by `gain`."""
-    return x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + np.float32(eps)) * gain
+    mean = (x * x).sum(axis=-1, keepdims=True) / np.float32(x.shape[-1])
+    return x / np.sqrt(mean + np.float32(eps)) * gain
 
 
 def silu(x: Floats) -> Floats:
     """x · sigmoid(x); the clip only keeps exp from overflowing."""
-    return x / (1 + np.exp(np.clip(-x, None, 80)))
+    return x / (np.float32(1) + np.exp(np.minimum(-x, np.float32(80))))
 
 
 def softmax(x: Floats) -> Floats:
@@ -198,11 +199,12 @@ class Reference:
         c, w = self.config, self.layers[index]
         start, end = cache.length, cache.length + len(x)
         cos, sin = self._cos[start:end, None], self._sin[start:end, None]
+        half = c.head_dim // 2
 
         def rotate(v: Floats, gain: Floats) -> Floats:
             v = rms_norm(v.reshape(len(x), -1, c.head_dim), gain, c.rms_eps)
-            first, second = np.split(v, 2, axis=-1)
-            return v * cos + np.concatenate([-second, first], axis=-1) * sin
+            turned = np.concatenate([-v[..., half:], v[..., :half]], axis=-1)
+            return np.add(v * cos, turned * sin)  # a ufunc, whose type survives the stubs; so below
 
         cache.keys[index, :, start:end] = rotate(x @ w.k.T, w.k_norm).transpose(1, 0, 2)
         cache.values[index, :, start:end] = (x @ w.v.T).reshape(len(x), c.kv_heads, c.head_dim).transpose(1, 0, 2)
@@ -214,9 +216,9 @@ class Reference:
         scores = q @ keys.transpose(0, 2, 1) * np.float32(c.head_dim**-0.5)
         if len(x) > 1:
             future = np.arange(end) > np.arange(start, end)[:, None]
-            scores = np.where(np.tile(future, (group, 1)), np.float32(-np.inf), scores)
+            scores[:, np.tile(future, (group, 1))] = -np.inf
         y = (softmax(scores) @ values).reshape(c.kv_heads, group, len(x), c.head_dim)
-        return y.transpose(2, 0, 1, 3).reshape(len(x), -1) @ w.o.T
+        return np.matmul(y.transpose(2, 0, 1, 3).reshape(len(x), -1), w.o.T)
 
     def route(self, index: int, x: Floats) -> Routing:
         """Routing of layer `index` for x [T, d] after post_attention_layernorm."""

@@ -8,10 +8,10 @@ import struct
 from dataclasses import dataclass
 
 import numpy as np
-from crc32c import crc32c
 from numpy.typing import NDArray
 
 from stmoe.model.config import CHUNK_HEAD_BYTES, UNIT_SCALE_BYTES, EngineConfig, ModelShape
+from stmoe.model.crc import chunk_crc, chunk_seed, crc32c, router_seed
 from stmoe.model.moe import QuantisedExpert, QuantisedLayer, QuantisedModel, check_layer, dimensions
 from stmoe.model.numerics import ROUTED_SCALE_FRAC, SCALE_BITS, SHIFT_BITS
 
@@ -19,8 +19,6 @@ MAGIC = b"STMOEIMG"
 VERSION = 1
 ALIGNMENT = 4096
 HEADER_BYTES = 4096
-#: Expert and chunk number in the seed of a router image.
-ROUTER_SEED = 0xFFF
 
 _HEADER = struct.Struct("<8s18I3Q")
 #: Names of the header's numbers after magic, version and image id, in order.
@@ -166,21 +164,6 @@ def check_image(header: ImageHeader, config: EngineConfig) -> ImageLayout:
     return layout
 
 
-def seed(image_id: int, layer: int, expert: int, chunk: int) -> int:
-    """What a chunk's CRC starts from, so that a right chunk of the wrong expert never passes."""
-    return image_id ^ (layer << 24 | expert << 12 | chunk)
-
-
-def router_seed(image_id: int, layer: int) -> int:
-    """The seed of a router image."""
-    return seed(image_id, layer, ROUTER_SEED, ROUTER_SEED)
-
-
-def seeded_crc(block: Bytes | bytes, seed: int) -> int:
-    """CRC-32C of ``block`` with its first four bytes replaced by ``seed``."""
-    return crc32c(bytes(block[4:]), crc32c(seed.to_bytes(4, "little")))
-
-
 def pack(model: QuantisedModel, config: EngineConfig) -> Bytes:
     """The image of ``model`` for the build ``config``."""
     layout = ImageLayout(config, model.shape)
@@ -196,7 +179,7 @@ def pack(model: QuantisedModel, config: EngineConfig) -> Bytes:
         for e, expert in enumerate(layer.experts):
             chunks[i, e] = pack_expert(expert, config)
     for block, start in _blocks(layout, model.image_id, routers, chunks):
-        block[:4] = np.frombuffer(seeded_crc(block, start).to_bytes(4, "little"), np.uint8)
+        block[:4] = np.frombuffer(chunk_crc(start, block.tobytes()).to_bytes(4, "little"), np.uint8)
     return image
 
 
@@ -208,7 +191,7 @@ def unpack(image: Bytes | bytes, config: EngineConfig) -> tuple[QuantisedModel, 
         raise ValueError(f"image: {len(image)} bytes, expected {layout.total_bytes}")
     routers, chunks = _views(np.frombuffer(image, np.uint8), layout)
     for number, (block, start) in enumerate(_blocks(layout, header.image_id, routers, chunks)):
-        stored, computed = int.from_bytes(bytes(block[:4]), "little"), seeded_crc(block, start)
+        stored, computed = int.from_bytes(bytes(block[:4]), "little"), chunk_crc(start, block.tobytes())
         if stored != computed:
             raise ValueError(f"image: {_place(layout, number)}: CRC {stored:#010x}, computed {computed:#010x}")
     layers = []
@@ -298,7 +281,7 @@ def _blocks(layout: ImageLayout, image_id: int, routers: Bytes, chunks: Bytes):
     for i, router in enumerate(routers):
         yield router, router_seed(image_id, i)
     for i, e, c in np.ndindex(chunks.shape[:3]):
-        yield chunks[i, e, c], seed(image_id, i, e, c)
+        yield chunks[i, e, c], chunk_seed(image_id, i, e, c)
 
 
 def _place(layout: ImageLayout, number: int) -> str:

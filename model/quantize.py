@@ -1,11 +1,14 @@
 """From float weights to the integers of docs/numerics.md: int8 experts, an int16 router, and the scales between them.
 
-Gate, up and down have a scale per hidden unit, clipped where that lowers the squared error of the row. The expert's static
-scale S of h8 is the one at which the expert's output is nearest to float's on the calibration tokens routed to it.
+Gate, up and down have a scale per hidden unit, from its largest weight: clipping rows of some hundred weights never lowered
+their squared error. The expert's static scale S of h8 is the one at which the expert's output is nearest to float's on the
+calibration tokens routed to it.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,12 +25,14 @@ from stmoe.model.numerics import (
     encode_scale,
     quantise_activations,
 )
+from stmoe.model.reference import Positions, Reference
 
 Floats = NDArray[np.floating]
 
-#: Fractions of the largest magnitude that are tried as the clipping point of a row of weights, and of h8.
-ROW_CLIPS = np.linspace(1.0, 0.7, 13)
+#: Fractions of the largest scaled hidden value that are tried as the point where h8 saturates.
 HIDDEN_CLIPS = np.geomspace(1.0, 0.1, 19)
+#: S of an expert whose hidden values are all zero: any that (mo, so) can hold.
+DEAD_SCALE = 2.0**-8
 #: An expert chosen by fewer calibration tokens than this borrows those that came nearest to choosing it; more than the most
 #: are not needed.
 FEWEST_TOKENS = 64
@@ -54,6 +59,47 @@ def quantise_model(shape: ModelShape, layers: Sequence[FloatLayer], calibration:
     return QuantisedModel(
         shape, tuple(quantise_layer(shape, i, *pair) for i, pair in enumerate(zip(layers, calibration, strict=True)))
     )
+
+
+def quantise_folder(folder: Path) -> QuantisedModel:
+    """Quantise the model in ``folder``, calibrated on the tokens [N, T] of its calibration.npz."""
+    reference = Reference.load(folder)
+    try:
+        with np.load(folder / "calibration.npz") as file:
+            sequences = file["tokens"].astype(np.int64)
+    except (OSError, KeyError, ValueError) as error:
+        raise ValueError(f"{folder / 'calibration.npz'}: {error}") from error
+    return quantise_reference(reference, sequences)
+
+
+def quantise_reference(reference: Reference, sequences: Ints) -> QuantisedModel:
+    """Quantise a float model, calibrated on token ``sequences`` [N, T]."""
+    config = reference.config
+    shape = ModelShape(
+        experts=config.experts,
+        top_k=config.top_k,
+        layers=config.layers,
+        d_model=config.hidden,
+        d_ff=config.intermediate,
+        renormalise=config.renormalise,
+    )
+    layers = [FloatLayer(layer.router, layer.gate, layer.up, layer.down) for layer in reference.layers]
+    return quantise_model(shape, layers, moe_inputs(reference, sequences))
+
+
+def moe_inputs(reference: Reference, sequences: Ints) -> list[Floats]:
+    """What each layer's MoE is given on token ``sequences``, [tokens, d] a layer."""
+    seen: list[list[Floats]] = [[] for _ in reference.layers]
+
+    def listening(index: int, x: NDArray[np.float32], positions: Positions) -> NDArray[np.float32]:
+        seen[index].append(x)
+        return reference.float_moe(index, x, positions)
+
+    listener = copy.copy(reference)
+    listener.moe = listening
+    for tokens in sequences:
+        listener.hidden(tokens)
+    return [np.concatenate(x) for x in seen]
 
 
 def quantise_layer(shape: ModelShape, index: int, layer: FloatLayer, x: Floats) -> QuantisedLayer:
@@ -112,14 +158,9 @@ def quantise_expert(gate: Floats, up: Floats, down: Floats, x: Floats) -> Quanti
 
 
 def quantise_rows(rows: Floats) -> tuple[NDArray[np.int8], Floats]:
-    """int8 rows and the scale of each: the clipping point of ``ROW_CLIPS`` with the least squared error."""
-    peak = np.max(np.abs(rows), axis=1, keepdims=True) / 127
-    peak = np.where(peak == 0, 1.0, peak)
-    scales = peak * ROW_CLIPS
-    errors = [np.sum((_round127(rows / s[:, None]) * s[:, None] - rows) ** 2, axis=1) for s in scales.T]
-    best = np.take_along_axis(scales, np.argmin(errors, axis=0)[:, None], axis=1)
-    q = _round127(rows / best).astype(np.int8)
-    return q, np.where(q.any(axis=1), best[:, 0], 0.0)
+    """int8 rows and the scale of each, from its largest magnitude."""
+    scales = np.max(np.abs(rows), axis=1) / 127
+    return _round127(rows / np.where(scales == 0, 1.0, scales)[:, None]).astype(np.int8), scales
 
 
 def hidden_scale(hidden: Floats, scale_d: Floats, q: NDArray[np.int8], target: Floats) -> float:
@@ -127,7 +168,7 @@ def hidden_scale(hidden: Floats, scale_d: Floats, q: NDArray[np.int8], target: F
     v = hidden * scale_d
     peak = float(np.max(np.abs(v), initial=0.0)) / 127
     if peak == 0.0:
-        return 1.0
+        return DEAD_SCALE
     candidates = peak * HIDDEN_CLIPS
     h8 = _round127(v.astype(np.float32) / candidates.astype(np.float32)[:, None, None])
     # One product for all candidates: a BLAS with threads takes longer to start than to multiply something this small.

@@ -2,7 +2,9 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+# Stamps: what runs, what also tests it, what also writes its documentation.
 READY  := $(VENV)/.ready
+TESTER := $(VENV)/.ready-test
 DOCS   := $(VENV)/.ready-docs
 JOBS   ?= 2
 
@@ -19,7 +21,7 @@ test: lint
 test-full: lint
 	$(BIN)/pytest -q -n $(JOBS)
 
-lint: $(READY)
+lint: $(TESTER)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
@@ -54,9 +56,13 @@ check-tools:
 $(READY): pyproject.toml | check-tools
 	@echo "stmoe: setting up $(VENV)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q -e .
+	@touch $@
+
+$(TESTER): $(READY)
 	@$(BIN)/python -m pip install -q -e ".[test]"
 	@touch $@
 
 $(DOCS): $(READY)
-	@$(BIN)/python -m pip install -q -e ".[test,docs]"
+	@$(BIN)/python -m pip install -q -e ".[docs]"
 	@touch $@

@@ -8,12 +8,12 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-import stmoe
 from amaranth import ClockDomain, Elaboratable, Module, Signal, Value
 from amaranth.back import verilog
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In
 
+import stmoe
 from stmoe.model.config import EngineConfig, ModelShape
 from stmoe.model.register_files import c_header, python_constants
 
@@ -24,6 +24,7 @@ ENGINE_PORTS = {
     "i_axis": "s_axis_t",
     "o_axis": "m_axis_t",
     "irq": "irq",
+    "quiescent": "quiescent",
 }
 
 SRAM_FILE = "stmoe_sram.v"
@@ -93,7 +94,8 @@ class PlainTop(Elaboratable):
         m = Module()
         m.domains.sync = domain = ClockDomain()
         domain.clk = self.aclk
-        m.d.comb += domain.rst.eq(~self.aresetn)
+        domain.rst = reset = Signal()
+        m.d.comb += reset.eq(~self.aresetn)
         m.submodules.engine = self.component
         for name, (flow, value) in self.inner.items():
             outer = self.outer[name]

@@ -1,0 +1,77 @@
+"""The command line: help, presets, register files, and a user's mistakes as one line with exit code 2."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import stmoe
+from stmoe.model.presets import PRESETS
+from stmoe.model.register_files import markdown
+from stmoe.sim.cli import app
+
+ROOT = Path(__file__).parents[2]
+
+
+def command(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run ``stmoe`` as a user does."""
+    code = "from stmoe.sim.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=cwd, capture_output=True, text=True, check=False
+    )
+
+
+def test_help_lists_every_command_with_a_sentence():
+    result = CliRunner().invoke(app, ["--help"])
+    assert result.exit_code == 0
+    for name in ("presets", "registers", "verilog", "version"):
+        assert f"  {name} " in result.output
+
+
+@pytest.mark.parametrize("name", ["presets", "registers", "verilog", "version"])
+def test_every_command_has_help(name):
+    result = CliRunner().invoke(app, [name, "--help"])
+    assert result.exit_code == 0
+    assert f"Usage: stmoe {name}" in result.output
+
+
+def test_version_is_the_packages():
+    assert CliRunner().invoke(app, ["version"]).output.strip() == stmoe.__version__
+
+
+def test_presets_are_listed_as_a_table_and_as_json():
+    table = CliRunner().invoke(app, ["presets"]).output
+    assert [line.split()[0] for line in table.splitlines()[1:]] == list(PRESETS)
+    parsed = json.loads(CliRunner().invoke(app, ["presets", "--json"]).output)
+    assert parsed["demo"]["config"]["experts_max"] == PRESETS["demo"][0].experts_max
+    assert parsed["demo"]["shape"]["top_k"] == PRESETS["demo"][1].top_k
+
+
+def test_an_unknown_preset_is_one_line_that_lists_the_known_ones_and_writes_nothing(tmp_path):
+    done = command("verilog", "--preset", "nonsense", "--out", str(tmp_path / "out"))
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == f"stmoe: unknown preset 'nonsense': known are {', '.join(PRESETS)}\n"
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("arguments", [("nonsense",), ("registers", "--format", "nonsense"), ("verilog",)])
+def test_a_mistake_on_the_command_line_exits_with_2_and_no_traceback(arguments):
+    done = command(*arguments)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "Error" in done.stderr
+
+
+def test_the_register_page_is_current():
+    assert (ROOT / "docs" / "registers.md").read_text() == markdown(), "run make docs"
+
+
+def test_registers_are_written_to_a_file(tmp_path):
+    out = tmp_path / "stmoe_regs.h"
+    result = CliRunner().invoke(app, ["registers", "--preset", "test", "--out", str(out)])
+    assert result.exit_code == 0
+    assert "#define STMOE_CONTROL 0x80u" in out.read_text()

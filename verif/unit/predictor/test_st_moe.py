@@ -8,6 +8,7 @@ import random
 from dataclasses import dataclass, replace
 
 import pytest
+from amaranth import ResetInserter, Signal
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -307,6 +308,33 @@ def test_cycles_are_as_documented(config):
             assert ready == last_item + 1 + learns, f"{routed}"
 
     simulate(dut, drive, timeout_cycles=5000)
+
+
+@pytest.mark.parametrize("after", [2, 20, 36, 60])
+def test_reset_in_the_midst_forgets_everything(after):
+    dut, reset, rng = StMoePredictor(TEST), Signal(), random.Random(33)
+    stream = decode(33, tokens=3, layers=3, experts=8, k=3)
+    params = replace(LITERAL, threshold=1)
+
+    async def drive(ctx):
+        set_up(ctx, dut, params, 3, 8)
+        ctx.set(dut.o_prediction.ready, 1)
+        await send(ctx, dut.i_routed, [r.fields(TEST) for r in stream], rng)
+        await ctx.tick().repeat(after)
+        ctx.set(reset, 1)
+        await ctx.tick()
+        ctx.set(reset, 0)
+        ctx.set(dut.o_prediction.ready, 0)
+        twin = StMoe(TEST, params, 3, 8)
+        for routed in stream:
+            await send(ctx, dut.i_routed, [routed.fields(TEST)], rng)
+            expected = twin.observe(routed.layer, routed.sequence, routed.token, list(routed.ids))
+            items = await receive(ctx, dut.o_prediction, max(1, len(expected)), rng)
+            assert [(i.ref.expert, i.score) for i in items if not i.none] == expected
+            assert items[-1].last
+        assert await save(ctx, dut, rng) == twin.dump()
+
+    simulate(ResetInserter(reset)(dut), drive, timeout_cycles=5000)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from amaranth import ResetInserter, Signal
 
 from stmoe.hw.router import matvec, softmax, topk
 from stmoe.hw.router.router import RouterUnit
@@ -315,6 +316,32 @@ def test_weights_are_invalid_from_the_start_on_and_ids_hold_under_backpressure()
             await receive(ctx, dut.o_ids, 1, rng)
 
     simulate(dut, drive, timeout_cycles=3000)
+
+
+@pytest.mark.parametrize("after", [3, 40, 110, 150])
+def test_reset_in_the_midst_leaves_nothing_behind(after):
+    case = random_case(TEST, np.random.default_rng(13), d_model=48, experts=8, top_k=3, renormalise=False)
+    dut, reset, rng = RouterUnit(TEST), Signal(), random.Random(13)
+
+    async def drive(ctx):
+        ctx.set(dut.shape, shape_fields(TEST, case.shape))
+        ctx.set(dut.exponent, case.exponent)
+        await write(ctx, dut, TEST, case, 1, rng)
+        await send(ctx, dut.i_start, [{"slot": 1}], rng)
+        await ctx.tick().repeat(after)
+        ctx.set(reset, 1)
+        await ctx.tick()
+        ctx.set(reset, 0)
+        assert not ctx.get(dut.o_ids.valid)
+        assert not ctx.get(dut.o_weights.valid)
+        # The memories keep what they hold.
+        await send(ctx, dut.i_start, [{"slot": 1}], rng, idle=0.0)
+        (ids,) = await receive(ctx, dut.o_ids, 1, rng)
+        assert [ids.ids[j] for j in range(3)] == case.expected().ids.tolist()
+        await ctx.tick().until(dut.o_weights.valid)
+        assert [ctx.get(dut.o_weights.values[j]) for j in range(3)] == case.expected().weights.tolist()
+
+    simulate(ResetInserter(reset)(dut), drive, timeout_cycles=2000)
 
 
 @pytest.mark.parametrize(

@@ -113,3 +113,11 @@ class AxiWrite(wiring.Signature):
                 "b": Out(AxiWriteResponse()),
             }
         )
+
+
+class Axi(wiring.Signature):
+    """A whole AXI4 master: ``ar``, ``r``, ``aw``, ``w``, ``b``."""
+
+    def __init__(self, addr_bits: int, data_bytes: int):
+        halves = AxiRead(addr_bits, data_bytes), AxiWrite(addr_bits, data_bytes)
+        super().__init__({name: member for half in halves for name, member in half.members.items()})

@@ -53,16 +53,28 @@ class ReadSlave:
         signals = [getattr(ar, name) for name in AR] + [getattr(r, name) for name in R]
         due: deque[tuple[int, int, bool]] = deque()  # (cycle, address, last) of every beat owed
         offered = False
-        while True:
-            ctx.set(ar.arready, self.rng.random() >= self.ar_stall)
-            if not offered and due and due[0][0] <= self.cycle and self.rng.random() >= self.r_gap:
-                _, address, last = due[0]
-                ctx.set(r.rdata, int.from_bytes(self.memory[address : address + size], "little"))
-                ctx.set(r.rresp, Resp.SLVERR if address in self.bad else Resp.OKAY)
-                ctx.set(r.rlast, last)
-                offered = True
-            ctx.set(r.rvalid, offered)
-            _, _, *values = await ctx.tick().sample(*signals)
+        driven: dict = {}
+
+        def drive(signal, value: int) -> None:
+            if driven.get(signal.name) != value:  # setting is slow
+                driven[signal.name] = value
+                ctx.set(signal, value)
+
+        def offer() -> bool:
+            """Drive the slave's side for the coming cycle; whether it offers a beat."""
+            drive(ar.arready, self.rng.random() >= self.ar_stall)
+            if not offered and not (due and due[0][0] <= self.cycle and self.rng.random() >= self.r_gap):
+                drive(r.rvalid, 0)
+                return False
+            _, address, last = due[0]
+            drive(r.rdata, int.from_bytes(self.memory[address : address + size], "little"))
+            drive(r.rresp, Resp.SLVERR if address in self.bad else Resp.OKAY)
+            drive(r.rlast, last)
+            drive(r.rvalid, 1)
+            return True
+
+        offered = offer()
+        async for _, _, *values in ctx.tick().sample(*signals):
             s = dict(zip(AR + R, values, strict=True))
             self.checker.sample(s)
             if s["rvalid"] and s["rready"]:
@@ -75,6 +87,7 @@ class ReadSlave:
                 start = self.cycle + self.rng.randint(self.latency[0], self.latency[-1])
                 due.extend((start, s["araddr"] + i * size, i == beats - 1) for i in range(beats))
             self.cycle += 1
+            offered = offer()
 
 
 class WriteSlave:
@@ -101,14 +114,7 @@ class WriteSlave:
         data: deque[list[tuple[int, int]]] = deque([[]])
         answers: deque[Resp] = deque()
         offered = False
-        while True:
-            ctx.set(aw.awready, self.rng.random() >= self.stall)
-            ctx.set(w.wready, self.rng.random() >= self.stall)
-            if not offered and answers and self.rng.random() >= self.stall:
-                ctx.set(b.bresp, answers[0])
-                offered = True
-            ctx.set(b.bvalid, offered)
-            _, _, *values = await ctx.tick().sample(*signals)
+        async for _, _, *values in ctx.tick().sample(*signals):
             s = dict(zip(AW + W + B, values, strict=True))
             self.checker.sample(s)
             if s["bvalid"] and s["bready"]:
@@ -128,3 +134,9 @@ class WriteSlave:
                     for j, byte in enumerate(word.to_bytes(size, "little")):
                         if strobe >> j & 1:
                             self.memory[address + i * size + j] = byte
+            ctx.set(aw.awready, self.rng.random() >= self.stall)
+            ctx.set(w.wready, self.rng.random() >= self.stall)
+            if not offered and answers and self.rng.random() >= self.stall:
+                ctx.set(b.bresp, answers[0])
+                offered = True
+            ctx.set(b.bvalid, offered)

@@ -176,17 +176,16 @@ def test_a_blocked_landed_stream_stops_requests_and_loses_nothing():
     assert [x[3] for x in bench.landed] == [f.frame for f in fetches]
 
 
-@pytest.mark.parametrize("config", [pytest.param(TEST, id="test"), pytest.param(DEMO, id="demo")])
-def test_fixed_latency_keeps_the_read_channel_99_percent_busy(config):
-    capacity = config.demand_bursts * config.burst_bytes // config.bus_bytes
-    latency = capacity * 3 // 4
+@pytest.mark.parametrize(("config", "latency"), [pytest.param(TEST, 16, id="test"), pytest.param(DEMO, 256, id="demo")])
+def test_fixed_latency_keeps_the_read_channel_99_percent_busy(config, latency):
+    # A burst holds its place from before AR to its last beat, and the bursts at a chunk's ends are short ones.
+    assert latency <= config.demand_bursts * config.burst_bytes // config.bus_bytes
     bench = Bench(config, 10, latency=(latency, latency), ar_stall=0.0, r_gap=0.0, landed_stall=0.0)
-    count = 4000 // (config.frame_words * config.beats_per_word) + 2
+    count = 1000 // (config.frame_words * config.beats_per_word) + 2
     fetches = [bench.chunk(frame) for frame in range(count)]
     bench.run(sender(bench, bench.dut.i_demand, fetches, idle=0.0), landings=count)
     cycles = bench.slave.beat_cycles
-    busy = len(cycles) / (cycles[-1] - cycles[0] + 1)
-    assert busy >= 0.99
-    # The counters say the same, plus the latency of the first burst.
+    assert len(cycles) / (cycles[-1] - cycles[0] + 1) >= 0.99
+    # The counters say the same, but for the latency of the first burst and of the pipeline.
     pending = bench.counts["c_demand_pending"] - latency
-    assert bench.counts["beats_while_pending"] / pending >= 0.985
+    assert bench.counts["beats_while_pending"] / pending >= 0.98

@@ -6,7 +6,7 @@
 # Component members come from the signature at run time: pyright cannot see them.
 # pyright: reportAttributeAccessIssue=false
 
-from amaranth import Module, ResetInserter
+from amaranth import Module, ResetInserter, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -15,8 +15,12 @@ from stmoe.hw.control.counters import CounterBank
 from stmoe.hw.control.frontend import axis_layout
 from stmoe.hw.control.registers import RegisterFile
 from stmoe.hw.core import Core
-from stmoe.hw.memory.axi import AxiRead
+from stmoe.hw.memory.axi import Axi
+from stmoe.hw.memory.writer import DmaWriter
 from stmoe.model.config import EngineConfig
+
+#: Cycles after a register write in which ``quiescent`` stays low.
+WRITE_SETTLE = 15
 
 
 class Engine(wiring.Component):
@@ -42,7 +46,7 @@ class Engine(wiring.Component):
         self.config = config
         super().__init__(
             {
-                "axi": Out(AxiRead(config.addr_bits, config.bus_bytes)),
+                "axi": Out(Axi(config.addr_bits, config.bus_bytes)),
                 "axil": In(AxiLite()),
                 "i_axis": In(stream.Signature(axis_layout(config))),
                 "o_axis": Out(stream.Signature(axis_layout(config))),
@@ -63,7 +67,16 @@ class Engine(wiring.Component):
         connect(m, axilite.bus, registers.bus)
         connect(m, flipped(self.i_axis), core.i_axis)
         connect(m, core.o_axis, flipped(self.o_axis))
-        connect(m, core.axi, flipped(self.axi))
+        # What a register write sets off (a start, a stop) takes some cycles to show at the core.
+        unwritten = Signal(range(WRITE_SETTLE + 1))
+        with m.If(axilite.bus.write_en):
+            m.d.sync += unwritten.eq(0)
+        with m.Elif(unwritten != WRITE_SETTLE):
+            m.d.sync += unwritten.eq(unwritten + 1)
+        m.submodules.writer = writer = DmaWriter(self.config)
+        for master, channels in ((core, ("ar", "r")), (writer, ("aw", "w", "b"))):
+            for name in channels:
+                connect(m, getattr(master.axi, name), flipped(getattr(self.axi, name)))
         m.d.comb += [
             core.shape.eq(registers.shape),
             core.params.eq(registers.params),
@@ -80,6 +93,6 @@ class Engine(wiring.Component):
             counters.snapshot.eq(registers.o_snapshot),
             counters.clear.eq(registers.o_clear_counters),
             self.irq.eq(registers.irq),
-            self.quiescent.eq(core.quiescent),
+            self.quiescent.eq(core.quiescent & (unwritten == WRITE_SETTLE)),
         ]
         return m

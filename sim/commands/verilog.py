@@ -23,5 +23,5 @@ def run(
         raise UserError("the engine's top level is not there yet: nothing to export")
     from stmoe.hw.top import Engine  # pyright: ignore[reportMissingImports]
 
-    for path in export(Engine(config), "stmoe", out, config, shape=shape):
+    for path in export(Engine(config), "stmoe_engine", out, config, shape=shape):
         print(path)

@@ -1,0 +1,139 @@
+"""A configured engine: one model, one policy, one window. Sends layers, takes results, reads counters.
+
+Works on any back-end that has the methods of ``sim.engine.Engine``.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stmoe.model.config import EngineConfig, ModelShape, Policy
+from stmoe.model.images import ImageHeader, ImageLayout, check_image, read_header
+from stmoe.model.moe import LayerResult
+from stmoe.model.predictor.st_moe import LITERAL, Params
+from stmoe.model.registers import ErrorCode, address_values, register_map, shape_values
+from stmoe.sim.engine import Engine
+from stmoe.sim.errors import UserError
+from stmoe.sim.messages import Activations, Hint, Result
+
+#: Cycles in which a start is decided.
+START_CYCLES = 8
+#: Chunks; more than any layer has.
+NO_BUDGET = 0xFFFF
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What is chosen at run time, beside the model.
+
+    Attributes
+    ----------
+    policy : what is kept and prefetched.
+    window : cycles from the last beat of a result to the first beat of the next activations.
+    serial : load all of a layer's experts, then compute, as a GPU would.
+    split : one expert a tile, instead of all tiles on any.
+    budget : chunks that may be prefetched for one layer.
+    predictor : parameters of CCT and HT.
+    """
+
+    policy: Policy
+    window: int = 0
+    serial: bool = False
+    split: bool = False
+    budget: int = NO_BUDGET
+    predictor: Params = field(default=LITERAL)
+
+    def __post_init__(self):
+        if self.window < 0:
+            raise UserError(f"window = {self.window}: must not be negative")
+        if not 0 <= self.budget <= NO_BUDGET:
+            raise UserError(f"budget = {self.budget}: must be 0 to {NO_BUDGET} chunks")
+
+
+def register_values(config: EngineConfig, layout: ImageLayout, image_id: int, setting: Setting) -> dict[str, int]:
+    """The registers of a run, by name."""
+    registers, predictor = register_map(config), setting.predictor
+    return {
+        **shape_values(layout.shape),
+        "IMAGE_ID": image_id,
+        "ROUTER_BYTES": layout.router_bytes,
+        **address_values("ROUTER_BASE", layout.router_address(0)),
+        **address_values("EXPERT_BASE", layout.chunk_address(0, 0)),
+        **address_values("READ_WINDOW_BASE", layout.base),
+        **address_values("READ_WINDOW_LIMIT", layout.base + layout.total_bytes - 1),
+        "POLICY": int(setting.policy),
+        "SCHEDULE": registers["SCHEDULE"].encode(split=setting.split, serial=setting.serial),
+        "PREDICTOR_SCORE": registers["PREDICTOR_SCORE"].encode(
+            threshold=predictor.threshold,
+            history_weight=predictor.history_weight,
+            vote_confidence=predictor.vote_confidence,
+        ),
+        "PREDICTOR_LEARN": registers["PREDICTOR_LEARN"].encode(
+            step_up=predictor.step_up,
+            step_down=predictor.step_down,
+            initial=predictor.initial,
+            counter_max=predictor.counter_max,
+        ),
+        "PREFETCH_BUDGET": setting.budget,
+        "IRQ_ENABLE": registers["IRQ_ENABLE"].encode(error=1),
+    }
+
+
+class Session:
+    """An engine that runs one model under one setting.
+
+    Parameters
+    ----------
+    engine : the back-end; its memory is overwritten with ``image``.
+    config : the build.
+    image : packed model (docs/interfaces.md §1).
+    setting : policy, window and the rest.
+    """
+
+    def __init__(self, engine: Engine, config: EngineConfig, image: NDArray[np.uint8], setting: Setting):
+        self.engine, self.config, self.setting = engine, config, setting
+        self.header: ImageHeader = read_header(image)
+        self.layout = check_image(self.header, config)
+        self.shape: ModelShape = self.layout.shape
+        engine.load(image, self.layout.base)
+        engine.reset()
+        engine.write_all(register_values(config, self.layout, self.header.image_id, setting))
+        engine.command(start=1)
+        # A start is checked for some cycles before it is accepted or refused.
+        engine.run_window(START_CYCLES)
+        status = engine.status()
+        if not status["running"]:
+            detail = engine.read("ERROR_DETAIL")
+            raise UserError(f"the engine refuses to start: {ErrorCode(status['error']).name}, detail {detail}")
+        self._answered = False
+
+    def layer(
+        self,
+        layer: int,
+        sequence: int,
+        token: int,
+        x16: NDArray[np.int64],
+        exponent: int,
+        hint: tuple[int, NDArray[np.int64]] | None = None,
+    ) -> LayerResult:
+        """One layer of one token; the window passes first. ``hint``: experts of a layer to come, for policy ``oracle``."""
+        bus = self.config.bus_bytes
+        if self._answered:
+            self.engine.run_window(self.setting.window)
+        if hint is not None:
+            target, ids = hint
+            expected = tuple(int(e) for e in ids)
+            self.engine.send(Hint(target, sequence, token, expected, (1,) * len(expected)).encode(bus))
+        self.engine.send(Activations(layer, exponent, sequence, token, x16).encode(bus))
+        answer = self.engine.result()
+        self._answered = True
+        result = Result.decode(answer.message, bus, self.shape.d_model)
+        if (result.layer, result.sequence, result.token) != (layer, sequence, token):
+            raise RuntimeError(f"the engine answered for {result.layer, result.sequence, result.token}")
+        return LayerResult(np.array(result.ids), np.array(result.weights), result.y.astype(np.int64), 0)
+
+    def counters(self) -> Mapping[str, int]:
+        """A snapshot of the hardware counters."""
+        return self.engine.counters()

@@ -96,7 +96,7 @@ class Accumulator(wiring.Component):
         sums = Signal(layout, reset_less=True)
         m.d.sync += old.eq(Mux(terms[1].word[0], halves[1].read_data, halves[0].read_data))
         for s in range(config.segments):
-            m.d.sync += sums[s].eq(Mux(overwrites[2], 0, old[s]) + segments[2][s])
+            m.d.sync += sums[s].eq(self._add(Mux(overwrites[2], 0, old[s]), segments[2][s]))
         for half in halves:
             m.d.comb += half.write_data.eq(sums)
         m.d.sync += [self.done.valid.eq(terms[3].valid & terms[3].last), self.done.slot.eq(terms[3].slot)]
@@ -125,6 +125,11 @@ class Accumulator(wiring.Component):
         ]
         m.d.sync += [scale.eq(scale_out.data), self.read.scale.eq(Mux(known[2], scale, 0))]
         return m
+
+    @staticmethod
+    def _add(old, term):
+        """Exact: the quantiser's bounds keep every sum within 32 bits."""
+        return old + term
 
     def _half(self, m: Module, parity: int, terms, now, late, late_en) -> Sram:
         """The memory of the even or the odd words, with its two readers."""

@@ -5,6 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from stmoe.hw.compute.ports import SUM_BITS
+from stmoe.hw.compute.rescale import halve
 from stmoe.model.numerics import SHIFT_BITS
 
 #: Bits of c_j.
@@ -48,9 +49,8 @@ class Contribution(wiring.Component):
             acc.eq(self.acc),
             product[0].eq(acc * self.c),
             product[1].eq(product[0]),
-            # rsr(a, so + 1) = ((a >> so) + 1) >> 1
             by_eights.eq(product[1] >> (self.so[3:] << 3)),
             by_ones.eq(by_eights >> self.so[:3]),
-            self.share.eq((by_ones + 1) >> 1),
+            self.share.eq(halve(by_ones)),
         ]
         return m

@@ -10,11 +10,15 @@ from stmoe.model.numerics import SCALE_BITS, SHIFT_BITS
 RESCALE_LATENCY = 7
 
 
+def halve(value):
+    """Half of ``value``, rounded half up: the last step of rsr(a, s) = halve(a >> (s−1)), which needs no second shifter."""
+    return (value + 1) >> 1
+
+
 class Rescale(wiring.Component):
     """``result = min(max(rsr(value·m, shift), low), high)``, one a cycle, after ``RESCALE_LATENCY`` cycles. No reset.
 
-    rsr(a, s) = ((a >> (s−1)) + 1) >> 1, so that the rounding needs no second shifter. Stages: operands, product, product
-    (two registers for the DSP blocks), shift by eights, shift by ones, round, clamp.
+    Stages: operands, product, product (two registers for the DSP blocks), shift by eights, shift by ones, round, clamp.
 
     Parameters
     ----------
@@ -68,7 +72,7 @@ class Rescale(wiring.Component):
             by_eights.eq(product[1] >> (less[2][3:] << 3)),
             less[3].eq(less[2]),
             by_ones.eq(by_eights >> less[3][:3]),
-            rounded.eq((by_ones + 1) >> 1),
+            rounded.eq(halve(by_ones)),
         ]
 
         with m.If(rounded > self.high):

@@ -80,7 +80,7 @@ class Activations:
 
     def encode(self, bus_bytes: int) -> bytes:
         """The message in whole beats."""
-        kind = Kind.ROUTED_ACTIVATIONS if self.ids else Kind.ACTIVATIONS
+        kind = Kind.ROUTED_ACTIVATIONS if len(self.ids) else Kind.ACTIVATIONS
         header = Header(kind, self.layer, self.exponent, len(self.ids), self.sequence, self.token)
         routing = encode_entries(self.ids, self.weights, _WEIGHT_BITS, bus_bytes)
         return header.encode(bus_bytes) + routing + encode_vector(self.x16, "<i2", bus_bytes)

@@ -245,6 +245,10 @@ class Engine:
     def counters(self) -> dict[str, int]:
         """A snapshot of every counter, by name."""
         self.command(snapshot=1)
+        return self.counters_of_snapshot()
+
+    def counters_of_snapshot(self) -> dict[str, int]:
+        """The counters as of the last snapshot, by name. Reading takes cycles, which they do not show."""
         return {c.name: self.read(f"{c.name.upper()}_LO") | self.read(f"{c.name.upper()}_HI") << 32 for c in COUNTERS}
 
     def load(self, image: bytes | NDArray[np.uint8], address: int = 0) -> None:

@@ -1,0 +1,195 @@
+"""Policies side by side: the same workload under each, checked against the golden answers, measured by hardware counters.
+
+Definitions (docs/quickstart.md has them for readers): cycles, bytes and misses are counted over the tokens after the prompt, from the
+last result of the prompt to the last result. *On demand* is streaming execution with LRU residency on the same frames and window.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stmoe.model.config import EngineConfig, Policy
+from stmoe.model.predictor.st_moe import LITERAL, tuned
+from stmoe.sim.build import Build
+from stmoe.sim.dram.config import OperatingPoint
+from stmoe.sim.engine import Engine
+from stmoe.sim.errors import UserError
+from stmoe.sim.session import Session, Setting
+from stmoe.sim.workload import Workload
+
+#: The policy all speed-ups refer to, and the one above all.
+ON_DEMAND = "lru"
+ORACLE = "oracle"
+
+#: Command line name → policy register, serial execution, tuned predictor; in the order of tables.
+SETTINGS: dict[str, tuple[Policy, bool, bool]] = {
+    "none": (Policy.NONE, False, False),
+    "serial": (Policy.LRU, True, False),
+    "lru": (Policy.LRU, False, False),
+    "ht": (Policy.HT, False, False),
+    "cct": (Policy.CCT, False, False),
+    "st-moe": (Policy.ST_MOE, False, False),
+    "st-moe-tuned": (Policy.ST_MOE, False, True),
+    "oracle": (Policy.ORACLE, False, False),
+}
+
+
+def setting(name: str, config: EngineConfig, top_k: int, window: int) -> Setting:
+    """The setting called ``name``; ``UserError`` lists the known ones."""
+    if name not in SETTINGS:
+        raise UserError(f"unknown policy {name!r}: known are {', '.join(SETTINGS)}")
+    policy, serial, use_tuned = SETTINGS[name]
+    predictor = tuned(top_k) if use_tuned else LITERAL
+    limit = (1 << config.cct_counter_bits) - 1
+    if predictor.counter_max > limit:
+        raise UserError(f"policy {name!r} needs counters up to {predictor.counter_max}; this build's end at {limit}")
+    return Setting(policy=policy, window=window, serial=serial, predictor=predictor)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyRun:
+    """What one policy did with a workload.
+
+    Attributes
+    ----------
+    cycles, cycles_per_token : engine cycles, windows included.
+    recall : experts predicted and chosen / chosen, layers after the first; None for a policy that predicts nothing.
+    precision : predicted and chosen / predicted.
+    over_fetch : predicted / chosen.
+    recall_on_misses : needed chunks that prefetch brought or was bringing / all needed chunks that were not resident before.
+    demand_misses : chosen experts of which something had to be fetched on demand.
+    late : chunks still in flight when their expert was chosen.
+    dram_bytes_per_token : all reads, router weights included.
+    """
+
+    policy: str
+    window: int
+    decode_tokens: int
+    bit_exact: bool
+    routing_exact: bool
+    cycles: int
+    cycles_per_token: float
+    recall: float | None
+    precision: float | None
+    over_fetch: float | None
+    recall_on_misses: float | None
+    demand_misses: int
+    late: int
+    dram_bytes_per_token: float
+    mac_utilisation: float
+    dram_utilisation: float
+    seconds: float
+    simulated_cycles: int
+    speedup_vs_on_demand: float | None = None
+    fraction_of_oracle: float | None = None
+    counters: Mapping[str, int] | None = None
+
+
+def _ratio(a: int, b: int) -> float | None:
+    return a / b if b else None
+
+
+def _measures(workload: Workload, config: EngineConfig, counters: Mapping[str, int]) -> dict:
+    shape, c = workload.shape, counters
+    chosen = workload.decode_tokens * (shape.layers - 1) * shape.top_k
+    predicted, useful = c["predicted"], c["predicted_useful"]
+    brought = c["prefetch_useful_chunks"]
+    beats = c["demand_beats"] + c["prefetch_beats"]
+    return {
+        "cycles": c["cycles"],
+        "cycles_per_token": c["cycles"] / workload.decode_tokens,
+        "recall": _ratio(useful, chosen) if predicted else None,
+        "precision": _ratio(useful, predicted),
+        "over_fetch": _ratio(predicted, chosen) if predicted else None,
+        "recall_on_misses": _ratio(brought, brought + c["demand_chunks"]) if predicted else None,
+        "demand_misses": c["demand_misses"],
+        "late": c["late_chunks"],
+        "dram_bytes_per_token": beats * config.bus_bytes / workload.decode_tokens,
+        "mac_utilisation": _ratio(c["tile_useful"], c["tile_busy"]) or 0.0,
+        "dram_utilisation": _ratio(c["read_beats_demand_pending"], c["demand_pending"]) or 0.0,
+    }
+
+
+def run_policy(
+    build: Build,
+    config: EngineConfig,
+    point: OperatingPoint,
+    image: NDArray[np.uint8],
+    workload: Workload,
+    name: str,
+    window: int,
+    *,
+    progress: Callable[[int], None] = lambda token: None,
+    watch: tuple[str, ...] = (),
+    engine_out: list[Engine] | None = None,
+) -> PolicyRun:
+    """Run ``workload`` under the policy ``name``; ``progress`` hears of every token finished.
+
+    ``image`` is what lies in memory, and need not be what the golden answers were computed from: a difference shows as
+    ``bit_exact`` false.
+    """
+    chosen = setting(name, config, workload.shape.top_k, window)
+    engine = Engine(build, point, np.zeros(image.size, np.uint8), config)
+    started = time.perf_counter()
+    session = Session(engine, config, image, chosen)
+    if watch:
+        engine.watch(*watch)
+    bit_exact = routing_exact = True
+    for t in range(len(workload.tokens)):
+        if t == workload.prompt_tokens:
+            engine.command(clear_counters=1)
+        for layer in range(workload.shape.layers):
+            hint = workload.next_layer_ids(t, layer) if chosen.policy is Policy.ORACLE else None
+            x16, exponent = workload.x16[t, layer], int(workload.exponents[t, layer])
+            result = session.layer(layer, workload.sequence, t, x16, exponent, hint)
+            bit_exact &= bool(np.array_equal(result.y, workload.y[t, layer]))
+            routing_exact &= bool(
+                np.array_equal(result.ids, workload.ids[t, layer])
+                and np.array_equal(result.weights, workload.weights[t, layer])
+            )
+        progress(t)
+    engine.command(snapshot=1)
+    simulated = engine.cycle
+    seconds = time.perf_counter() - started
+    counters = engine.counters_of_snapshot()
+    if engine_out is None:
+        engine.close()
+    else:
+        engine_out.append(engine)
+    return PolicyRun(
+        policy=name,
+        window=window,
+        decode_tokens=workload.decode_tokens,
+        bit_exact=bit_exact,
+        routing_exact=routing_exact,
+        seconds=seconds,
+        simulated_cycles=simulated,
+        counters=counters,
+        **_measures(workload, config, counters),
+    )
+
+
+def compare(runs: list[PolicyRun]) -> list[PolicyRun]:
+    """Fill in speed-ups and fractions among runs of the same window."""
+    cycles = {(r.policy, r.window): r.cycles for r in runs}
+    out = []
+    for run in runs:
+        base, best = cycles.get((ON_DEMAND, run.window)), cycles.get((ORACLE, run.window))
+        out.append(
+            replace(
+                run,
+                speedup_vs_on_demand=base / run.cycles if base else None,
+                fraction_of_oracle=best / run.cycles if best else None,
+            )
+        )
+    return out
+
+
+def as_row(run: PolicyRun) -> dict:
+    """The run as a JSON row, without the raw counters."""
+    row = asdict(run)
+    del row["counters"]
+    return row

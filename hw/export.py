@@ -25,7 +25,6 @@ ENGINE_PORTS = {
     "o_axis": "m_axis_t",
     "irq": "irq",
     "quiescent": "quiescent",
-    "quiescent": "quiescent",
 }
 
 SRAM_FILE = "stmoe_sram.v"

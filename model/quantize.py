@@ -1,8 +1,8 @@
 """From float weights to the integers of docs/numerics.md: int8 experts, an int16 router, and the scales between them.
 
-Gate, up and down have a scale per hidden unit, from its largest weight: clipping rows of some hundred weights never lowered
-their squared error. The expert's static scale S of h8 is the one at which the expert's output is nearest to float's on the
-calibration tokens routed to it.
+Gate, up and down have a scale per hidden unit, from its largest weight: clipping rows for a lower squared error changed nothing
+that could be measured (docs/numerics.md §3). The expert's static scale S of h8 is the one at which the expert's output is
+nearest to float's on the calibration tokens routed to it.
 """
 
 import copy
@@ -29,8 +29,9 @@ from stmoe.model.reference import Positions, Reference
 
 Floats = NDArray[np.floating]
 
-#: Fractions of the largest scaled hidden value that are tried as the point where h8 saturates.
-HIDDEN_CLIPS = np.geomspace(1.0, 0.1, 19)
+#: Multiples of the largest scaled hidden value in calibration that are tried as the point where h8 saturates. Above 1 because a
+#: sample of tokens does not show the largest of all.
+HIDDEN_CLIPS = np.geomspace(1.5, 0.25, 13)
 #: S of an expert whose hidden values are all zero: any that (mo, so) can hold.
 DEAD_SCALE = 2.0**-8
 #: An expert chosen by fewer calibration tokens than this borrows those that came nearest to choosing it; more than the most

@@ -1,0 +1,73 @@
+"""Golden model of the prefetch engine (docs/theory.md, "One layer"): from a prediction to the fetches made for it.
+
+What it says holds when nothing interferes: no verify comes before the last fetch, and the buffer never refuses a frame.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from stmoe.model.config import ModelShape
+
+#: A predicted expert: layer, expert, score.
+Predicted = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``fetches``: (expert, chunk) in order. ``protected``: the experts protected, in order."""
+
+    fetches: tuple[tuple[int, int], ...]
+    protected: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What verification says about a prediction and the chunks fetched for it."""
+
+    predicted: int
+    useful: int
+    useful_chunks: int
+    wasted_chunks: int
+    unprotected: tuple[int, ...]
+
+
+def rank(run: Iterable[Predicted], depth: int, shape: ModelShape) -> list[int]:
+    """The best ``depth`` experts of a run, by falling score, ties to the lower expert.
+
+    An expert that the model does not have, of another layer than the run's first, or that is in the list already, is dropped.
+    """
+    ranked: list[tuple[int, int]] = []
+    first_layer = None
+    for layer, expert, score in run:
+        first_layer = layer if first_layer is None else first_layer
+        exists = expert < shape.experts and layer < shape.layers
+        if not exists or layer != first_layer or any(kept == expert for _, kept in ranked):
+            continue
+        ranked = sorted([*ranked, (-score, expert)])[:depth]
+    return [expert for _, expert in ranked]
+
+
+def plan(ranked: Sequence[int], resident: Mapping[int, int], chunks: int, budget: int) -> Plan:
+    """What is fetched for ``ranked`` when ``resident`` says how many chunks of each expert are allocated."""
+    fetches: list[tuple[int, int]] = []
+    protected: list[int] = []
+    for expert in ranked:
+        if len(fetches) == budget:
+            break
+        protected.append(expert)
+        missing = range(resident.get(expert, 0), chunks)
+        fetches += [(expert, chunk) for chunk in missing][: budget - len(fetches)]
+    return Plan(tuple(fetches), tuple(protected))
+
+
+def verify(ranked: Sequence[int], planned: Plan, routed: Sequence[int]) -> Outcome:
+    """Settle a prediction once the router has chosen ``routed`` for its layer."""
+    chosen = set(routed)
+    useful_chunks = sum(expert in chosen for expert, _ in planned.fetches)
+    return Outcome(
+        predicted=len(ranked),
+        useful=len(chosen & set(ranked)),
+        useful_chunks=useful_chunks,
+        wasted_chunks=len(planned.fetches) - useful_chunks,
+        unprotected=tuple(expert for expert in planned.protected if expert not in chosen),
+    )

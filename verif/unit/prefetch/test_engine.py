@@ -1,0 +1,431 @@
+"""The prefetch engine between models of its neighbours: buffer manager (the golden model), DMA, predictor, sequencer.
+
+One test compares fetches and counters with the golden plan when nothing interferes; the others let everything interfere and
+check the rules that must hold then.
+"""
+
+import dataclasses
+import random
+
+import pytest
+from amaranth import Module, Signal
+from amaranth.lib import wiring
+
+from stmoe.hw.layouts import BufferOp, LandedStatus
+from stmoe.hw.prefetch import engine as engine_module
+from stmoe.hw.prefetch.engine import PrefetchEngine
+from stmoe.model.buffer import ExpertBuffer, Landing
+from stmoe.model.config import EngineConfig, ModelShape
+from stmoe.model.images import ImageLayout
+from stmoe.model.prefetch import plan, rank, verify
+from stmoe.model.presets import preset
+from stmoe.verif.unit.bench import receive, send, simulate
+from stmoe.verif.unit.memory.test_address import model_values
+from stmoe.verif.unit.mutant import planted
+from stmoe.verif.unit.prefetch.test_rank import payloads
+
+TIGHT = EngineConfig(
+    experts_max=6,
+    top_k_max=2,
+    layers_max=3,
+    shared_max=0,
+    d_max=32,
+    d_ff_max=12,
+    frames=12,
+    tiles=1,
+    banks=1,
+    bus_bytes=8,
+    lanes=16,
+    chunk_units=4,
+    group_units=2,
+    router_slots=2,
+    prefetch_queue=4,
+)
+TEST, TEST_SHAPE = preset("test")
+CASES = {
+    "test": (TEST, TEST_SHAPE),
+    "roomy": (dataclasses.replace(TEST, frames=128), TEST_SHAPE),
+    "tight": (TIGHT, ModelShape(experts=6, top_k=2, layers=3, d_model=32, d_ff=12)),
+    "one-layer": (TIGHT, ModelShape(experts=6, top_k=1, layers=1, d_model=32, d_ff=12)),
+}
+PULSES = ("predicted", "useful", "experts", "chunks", "useful_chunk", "wasted_chunk", "late", "aborted")
+
+
+class WithDma(wiring.Component):
+    """The engine, and the DMA's promise to take no prefetch in a cycle of ``abort``."""
+
+    def __init__(self, engine):
+        self.engine = engine
+        self.dma_ready = Signal()
+        super().__init__({})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.engine = self.engine
+        m.d.comb += self.engine.o_fetch.ready.eq(self.dma_ready & ~self.engine.abort)
+        return m
+
+
+class Bench:
+    """What surrounds the engine, and what is known of it. Speeds are chances per cycle."""
+
+    def __init__(self, case, seed, component=PrefetchEngine, calm=0.3, dma_take=0.5, dma_land=0.05):
+        self.config, self.shape = case
+        self.rng = random.Random(seed)
+        self.dut = component(self.config)
+        self.calm, self.dma_take, self.dma_land = calm, dma_take, dma_land
+        self.buffer = ExpertBuffer(self.config)
+        self.image = ImageLayout(self.config, self.shape, base=0x2000)
+        self.image_id = self.rng.getrandbits(32)
+        self.granted: dict[int, tuple[int, int]] = {}  # frames allocated, fetch neither taken nor cancelled
+        self.fetches: list[tuple[int, int, int]] = []
+        self.queue: list[dict] = []
+        self.wanted: set[int] = set()  # frames that were in flight for chosen experts
+        self.totals = dict.fromkeys(PULSES, 0)
+        self.commands: list[tuple[BufferOp, tuple[int, int]]] = []
+        self.refused = self.aborts = self.promotes = self.withdrawn = 0
+        self.in_demand = False
+        self.verify_cycles: list[int] = []
+        self.predictions: list[list] = []
+        self.done = False
+
+    # Neighbours.
+    async def manager(self, ctx):
+        while not self.done:
+            if not ctx.get(self.dut.o_command.valid):
+                await ctx.tick()
+                continue
+            (command,) = await receive(ctx, self.dut.o_command, 1, self.rng, self.calm)
+            op, ref = BufferOp(command.op), (command.ref.layer, command.ref.expert)
+            answer = self.execute(op, ref)
+            item = {k: getattr(answer, k) for k in ("ok", "frame", "chunk", "count", "pending")}
+            await send(ctx, self.dut.i_response, [item], self.rng, self.calm)
+
+    def execute(self, op, ref):
+        self.commands.append((op, ref))
+        assert ref[1] < self.shape.experts
+        assert ref[0] < self.shape.layers
+        if op is BufferOp.CANCEL:
+            frame = self.buffer.expert(ref).frames[-1]
+            assert self.granted.pop(frame) == ref, "only a fetch that the DMA has not taken is withdrawn"
+            self.withdrawn += 1
+            answer = self.buffer.cancel(ref)
+            assert answer.ok
+        else:
+            assert op in (BufferOp.PROTECT, BufferOp.ALLOC, BufferOp.UNPROTECT)
+            assert not self.in_demand or op is BufferOp.UNPROTECT, "nothing is taken from the layer's own allocations"
+            answer = getattr(self.buffer, op.name.lower())(ref)
+        if op is BufferOp.ALLOC:
+            self.refused += not answer.ok
+            if answer.ok:
+                assert answer.chunk < self.image.chunks
+                self.granted[answer.frame] = ref
+        self.buffer.check()
+        return answer
+
+    async def dma(self, ctx):
+        """Takes a request when the bursts of the one before have all gone; lands in order."""
+        dut, rng = self.dut, self.rng
+        signals = (dut.o_fetch.valid, dut.o_fetch.ready, dut.o_fetch.payload, dut.abort)
+        while not self.done:
+            ready = len(self.queue) < 2 and all(f["gone"] for f in self.queue) and rng.random() < self.dma_take
+            ctx.set(self.top.dma_ready, ready)
+            landing = None
+            if self.queue and (self.queue[0]["gone"] or self.queue[0]["cut"]) and rng.random() < self.dma_land:
+                landing = self.queue.pop(0)
+                status = LandedStatus.ABORTED if landing["cut"] else LandedStatus.OK
+                event = {"status": status, "prefetch": 1, "frame": landing["frame"], "ref": landing["ref"]}
+                ctx.set(dut.i_landed, {"valid": 1, "landed": event})
+            else:
+                # Demand lands as well, and is none of the engine's business.
+                ctx.set(dut.i_landed, {"valid": rng.random() < 0.05, "landed": {"prefetch": 0}})
+            _, _, valid, taken, fetch, abort = await ctx.tick().sample(*signals)
+            if landing:
+                ref = (landing["ref"]["layer"], landing["ref"]["expert"])
+                last = self.buffer.expert(ref).frames[-1]
+                if landing["cut"] and last in self.granted:
+                    # The withdrawn fetch behind it gives its frame now, and CANCEL will give this one's.
+                    self.granted[landing["frame"]] = self.granted.pop(last)
+                self.buffer.landed(ref, landing["frame"], Landing.ABORTED if landing["cut"] else Landing.OK)
+                self.wanted.discard(landing["frame"])
+                self.buffer.check()
+            for f in self.queue:
+                f["cut"] |= bool(abort) and not f["gone"]
+                f["gone"] |= not f["cut"] and rng.random() < self.dma_land
+            if valid and taken:
+                self.take(fetch)
+
+    def take(self, fetch):
+        ref = (fetch.ref.layer, fetch.ref.expert)
+        assert self.granted.pop(fetch.frame) == ref, "one fetch for each allocation"
+        chunk = self.buffer.expert(ref).frames.index(fetch.frame)
+        assert fetch.address == self.image.chunk_address(*ref, chunk)
+        assert fetch.seed == self.image_id ^ (ref[0] << 24 | ref[1] << 12 | chunk)
+        self.fetches.append((*ref, chunk))
+        place = {"layer": ref[0], "expert": ref[1]}
+        self.queue.append({"frame": fetch.frame, "ref": place, "gone": False, "cut": False})
+
+    async def predictor(self, ctx):
+        while not self.done:
+            if self.predictions:
+                await send(ctx, self.dut.i_prediction, payloads(self.predictions[0]), self.rng, self.calm)
+                self.predictions.pop(0)
+            else:
+                await ctx.tick()
+
+    async def monitor(self, ctx):
+        """Counters, and promote: high exactly as long as something wanted is in flight."""
+        dut = self.dut
+        pulses = [getattr(dut, f"c_{name}") for name in PULSES]
+        async for _, _, promote, matching, *values in ctx.tick().sample(dut.promote, dut.i_verify.valid, *pulses):
+            if self.done:
+                return
+            for name, value in zip(PULSES, values, strict=True):
+                self.totals[name] += value
+            assert matching or bool(promote) == bool(self.wanted), "promoted until the last wanted chunk has landed"
+
+    # The sequencer's part.
+    def in_flight(self):
+        return {f["frame"]: (f["ref"]["layer"], f["ref"]["expert"]) for f in self.queue} | self.granted
+
+    async def verify(self, ctx, layer, ids):
+        dut = self.dut
+        ctx.set(dut.hold, 1)
+        ctx.set(dut.i_verify.payload, {"layer": layer, "count": len(ids), "ids": ids})
+        ctx.set(dut.i_verify.valid, 1)
+        cycles = 1
+        while not ctx.get(dut.i_verify.ready):
+            await ctx.tick()
+            cycles += 1
+        self.verify_cycles.append(cycles)
+        abort, promote, flying = ctx.get(dut.abort), ctx.get(dut.promote), self.in_flight()
+        self.wanted = {frame for frame, ref in flying.items() if ref in {(layer, e) for e in ids}}
+        assert promote == bool(self.wanted), "promoted if something in flight was chosen"
+        assert abort == (bool(flying) and not promote), "aborted if nothing in flight was chosen"
+        self.aborts += abort
+        self.promotes += promote
+        self.in_demand = True
+        await ctx.tick()
+        ctx.set(dut.i_verify.valid, 0)
+
+    async def demand(self, ctx, layer, ids):
+        """Pin and load the layer's experts, as sequencer and demand loader do."""
+        for slot, expert in enumerate(ids):
+            self.buffer.pin((layer, expert), slot)
+        for expert in ids:
+            ref = (layer, expert)
+            while len(self.buffer.expert(ref).frames) < self.image.chunks:
+                answer = self.buffer.alloc(ref)
+                if answer.ok:
+                    self.buffer.landed(ref, answer.frame, Landing.OK)
+                await ctx.tick()
+            assert self.buffer.expert(ref).frames, "nothing chosen is lost"
+        self.in_demand = False
+        ctx.set(self.dut.hold, 0)
+
+    async def execute_layer(self, ctx, layer, ids):
+        """A layer ends when all its chunks have been computed, prefetched ones in flight included."""
+        while any(self.buffer.expert((layer, e)).pending for e in ids):
+            await ctx.tick()
+        for expert in ids:
+            assert len(self.buffer.expert((layer, expert)).landed) == self.image.chunks
+            self.buffer.release((layer, expert))
+
+    async def settle(self, ctx):
+        """Wait until the engine has done what it can."""
+        quiet = 0
+        while quiet < 3:
+            await ctx.tick()
+            quiet = 0 if ctx.get(self.dut.busy) or self.predictions else quiet + 1
+
+    def configure(self, ctx, budget):
+        ctx.set(self.dut.shape, model_values(self.config, self.shape))
+        ctx.set(self.dut.expert_base, self.image.base + self.image.expert_offset)
+        ctx.set(self.dut.image_id, self.image_id)
+        ctx.set(self.dut.enable, 1)
+        ctx.set(self.dut.budget, budget)
+
+    def run(self, sequencer, timeout_cycles=60_000):
+        async def driver(ctx):
+            await sequencer(ctx)
+            await self.settle(ctx)
+            self.done = True
+
+        self.top = WithDma(self.dut)
+        simulate(self.top, self.monitor, driver, self.manager, self.dma, self.predictor, timeout_cycles=timeout_cycles)
+        assert not self.granted, "every allocation was fetched or cancelled"
+        assert self.totals["chunks"] == len(self.fetches)
+        assert self.totals["useful_chunk"] + self.totals["wasted_chunk"] == len(self.fetches)
+
+    def random_prediction(self, layer):
+        n = self.rng.randrange(self.config.prefetch_queue + 3)
+        return [(layer, self.rng.randrange(1 << self.config.expert_bits), self.rng.randrange(6)) for _ in range(n)]
+
+    def random_ids(self, predicted):
+        """Chosen experts, about half of them predicted."""
+        likely = [e for _, e, _ in predicted if e < self.shape.experts]
+        ids: list[int] = []
+        while len(ids) < self.shape.top_k:
+            e = (
+                self.rng.choice(likely)
+                if likely and self.rng.random() < 0.5
+                else self.rng.randrange(self.shape.experts)
+            )
+            ids += [e] * (e not in ids)
+        return ids
+
+
+@pytest.mark.parametrize("budget", [0, 5, 0xFFFF])
+def test_undisturbed_fetches_and_counters_are_the_golden_plan(budget):
+    bench = Bench(CASES["roomy"], seed=budget, dma_take=1, dma_land=0.3, calm=0)
+    want = dict.fromkeys(PULSES, 0)
+    shape = bench.shape
+
+    async def sequencer(ctx):
+        bench.configure(ctx, budget)
+        run: list = []
+        planned, ranked = plan([], {}, 4, 0), []
+        for step in range(12):
+            layer = step % shape.layers
+            ids = bench.random_ids(run)
+            await bench.verify(ctx, layer, ids)
+            if run:
+                outcome = verify(ranked, planned, ids)
+                for name in ("predicted", "useful"):
+                    want[name] += getattr(outcome, name)
+                want["useful_chunk"] += outcome.useful_chunks
+                want["wasted_chunk"] += outcome.wasted_chunks
+            await bench.demand(ctx, layer, ids)
+            await bench.settle(ctx)
+            if run:
+                unprotected = [ref for op, ref in bench.commands if op is BufferOp.UNPROTECT]
+                assert unprotected == [(layer, e) for e in outcome.unprotected]
+            bench.commands.clear()
+            bench.fetches.clear()
+            following = (layer + 1) % shape.layers
+            run = bench.random_prediction(following)
+            ranked = rank(run, bench.config.prefetch_queue, shape)
+            resident = {e: len(bench.buffer.expert((following, e)).frames) for e in ranked}
+            planned = plan(ranked, resident, bench.image.chunks, budget)
+            bench.predictions.append(run)
+            await bench.settle(ctx)
+            assert [(e, c) for _, e, c in bench.fetches] == list(planned.fetches)
+            assert [ref[1] for op, ref in bench.commands if op is BufferOp.PROTECT] == list(planned.protected)
+            want["chunks"] += len(planned.fetches)
+            want["experts"] += len({e for e, _ in planned.fetches})
+            await bench.execute_layer(ctx, layer, ids)
+            bench.commands.clear()
+        await bench.verify(ctx, (layer + 1) % shape.layers, [])
+        outcome = verify(ranked, planned, [])
+        want["predicted"] += outcome.predicted
+        want["wasted_chunk"] += outcome.wasted_chunks
+        await bench.settle(ctx)
+        assert bench.totals == want
+        bench.totals["chunks"] = len(bench.fetches)
+        bench.totals["useful_chunk"], bench.totals["wasted_chunk"] = 0, len(bench.fetches)
+
+    bench.run(sequencer)
+    assert max(bench.verify_cycles) <= 3 + bench.config.top_k_max
+
+
+def storm(bench, steps, stray=0.1):
+    """Layers in a row with windows of any length, predictions that come late, twice, or for the wrong layer."""
+    rng, shape = bench.rng, bench.shape
+
+    async def sequencer(ctx):
+        bench.configure(ctx, 0xFFFF)
+        run: list = []
+        layer = 0
+        for _ in range(steps):
+            ids = bench.random_ids(run)
+            await bench.verify(ctx, layer, ids)
+            following = (layer + 1) % shape.layers
+            run = bench.random_prediction(following)
+            early = rng.random() < 0.5
+            if early:
+                bench.predictions.append(run)
+            await bench.demand(ctx, layer, ids)
+            if not early:
+                bench.predictions.append(run)
+            if rng.random() < stray:
+                bench.predictions.append(bench.random_prediction(rng.randrange(1 << bench.config.layer_bits)))
+            await ctx.tick().repeat(rng.choice((1, 10, 50, 100, 150, 200)))
+            await bench.execute_layer(ctx, layer, ids)
+            layer = following if rng.random() > stray else rng.randrange(shape.layers)
+        # Nothing is chosen any more: all protection must come back, whatever layer was predicted last.
+        for layer in range(shape.layers):
+            await bench.verify(ctx, layer, [])
+            await bench.settle(ctx)
+            bench.in_demand = False
+        protected = [ref for ref, expert in bench.buffer.experts.items() if expert.protected]
+        assert not protected, "no protection is forgotten"
+
+    return sequencer
+
+
+@pytest.mark.parametrize(("name", "seed"), [("test", 1), ("tight", 0), ("tight", 1), ("one-layer", 0)])
+def test_rules_hold_whatever_comes_when(name, seed):
+    bench = Bench(CASES[name], seed)
+    bench.run(storm(bench, 36))
+    assert bench.fetches
+    assert bench.aborts
+    if name == "tight":
+        assert bench.promotes
+        assert bench.withdrawn
+        assert bench.refused
+        assert bench.totals["aborted"] > bench.withdrawn
+
+
+def test_a_prediction_that_comes_before_its_layers_turn_waits_for_it():
+    bench = Bench(CASES["test"], seed=0)
+
+    async def sequencer(ctx):
+        bench.configure(ctx, 0xFFFF)
+        await bench.verify(ctx, 0, [1, 2])
+        await bench.demand(ctx, 0, [1, 2])
+        bench.predictions.append([(2, 5, 1)])
+        await ctx.tick().repeat(100)
+        assert not bench.commands
+        await bench.execute_layer(ctx, 0, [1, 2])
+        await bench.verify(ctx, 1, [3, 4])
+        await bench.demand(ctx, 1, [3, 4])
+        await bench.settle(ctx)
+        assert (BufferOp.PROTECT, (2, 5)) in bench.commands
+        await bench.execute_layer(ctx, 1, [3, 4])
+        await bench.verify(ctx, 2, [5, 4])
+
+    bench.run(sequencer)
+    assert (bench.totals["predicted"], bench.totals["useful"]) == (1, 1)
+
+
+def test_disabled_it_does_nothing_and_lets_every_layer_pass():
+    bench = Bench(CASES["test"], seed=0)
+
+    async def sequencer(ctx):
+        bench.configure(ctx, 0xFFFF)
+        ctx.set(bench.dut.enable, 0)
+        for layer in (0, 1, 2, 0):
+            bench.predictions.append(bench.random_prediction(layer))
+            await bench.verify(ctx, layer, [1, 2])
+            await bench.demand(ctx, layer, [1, 2])
+            await bench.execute_layer(ctx, layer, [1, 2])
+            await bench.settle(ctx)
+
+    bench.run(sequencer)
+    assert not bench.commands
+    assert not bench.totals["predicted"]
+
+
+@pytest.mark.parametrize(
+    ("original", "replacement"),
+    [
+        ("(position < protected) & ~useful[position]", "(position + 1 < protected) & ~useful[position]"),
+        ("(in_flight.count != 0) & (in_flight.wanted == 0)", "in_flight.count != 0"),
+        ("address.drop.eq(in_flight.drop)", "address.drop.eq(0)"),
+    ],
+)
+def test_bench_catches(original, replacement):
+    mutant = planted(engine_module, original, replacement)
+    bench = Bench(CASES["tight"], 0, component=mutant.PrefetchEngine)
+    with pytest.raises((AssertionError, KeyError, TimeoutError)):
+        bench.run(storm(bench, 36), timeout_cycles=5_000)

@@ -5,6 +5,7 @@ The output is a function of the configuration alone: the same bytes from run to 
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -105,13 +106,31 @@ class PlainTop(Elaboratable):
 
 def to_verilog(top: PlainTop, name: str) -> str:
     """The Verilog of ``top`` as module ``name``, without traces of the sources' paths."""
-    return verilog.convert(
+    text = verilog.convert(
         top,
         name=name,
         platform=ExportPlatform(),
         ports=top.ports,
         emit_src=False,
         strip_internal_attrs=True,
+    )
+    return "".join(_awaken(module) for module in re.split(r"(?<=^endmodule\n)", text, flags=re.MULTILINE))
+
+
+def _awaken(module: str) -> str:
+    """Yosys drives the constant bits of a variable by ``always @* x[1:0] = 2'h0``, which waits for ever: nothing in it changes.
+
+    Its other combinational blocks read a dummy for that reason; let these read it too.
+    """
+    dummy = re.search(r"^  reg (\\\S+dump_module\S+ ) = 0;$", module, re.MULTILINE)
+    if dummy is None:
+        return module
+    wake = f"  always @* begin\n    if ({dummy[1]}) begin end\n"
+    return re.sub(
+        r"^  always @\*\n(    [^;]+ = \d+'[hdb][0-9a-fx]+;\n)",
+        lambda found: f"{wake}{found[1]}  end\n",
+        module,
+        flags=re.M,
     )
 
 

@@ -150,7 +150,8 @@ class HiddenUnits(wiring.Component):
         # In rows of 8 bytes, the head is 2 rows and a word is a power of two of them.
         position = Signal(unit_bits(config) + 2)
         column_bits = (config.lanes // UNIT_SCALE_BYTES - 1).bit_length()
-        column = Signal(column_bits, reset_less=True)
+        # At least one bit: Verilog has no signal of none.
+        column = Signal(max(1, column_bits), reset_less=True)
         m.d.comb += [
             position.eq(self.row.unit + CHUNK_HEAD_BYTES // UNIT_SCALE_BYTES),
             read.addr.eq(position >> column_bits),

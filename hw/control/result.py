@@ -3,6 +3,7 @@
 from amaranth import Array, Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from stmoe.hw.control.frontend import HEADER_BYTES, axis_layout, header_layout
 from stmoe.hw.layouts import shape_layout, token_layout
@@ -67,7 +68,7 @@ class Result(wiring.Component):
             entries.append(entry)
         entry_beats = self._beats(Cat(*entries), 4 * config.slots_max)
         last_entry_beat = Signal(range(len(entry_beats)))
-        m.d.comb += last_entry_beat.eq((slots - 1) // (bus // 4))
+        m.d.comb += last_entry_beat.eq((slots - 1) >> exact_log2(bus // 4))
 
         index = Signal(range(max(len(header_beats), len(entry_beats), 4 * config.d_max // bus) + 1))
         out = self.o_axis

@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from amaranth.lib import wiring
+from amaranth import Module
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from stmoe.hw.export import plain_ports
+from stmoe.hw.export import export, plain_ports
 from stmoe.model.presets import preset
 from stmoe.model.registers import register_map
 from stmoe.sim.lint import lint
@@ -103,3 +104,24 @@ def test_a_name_met_twice_and_a_member_without_prefix_are_refused():
         plain_ports(TwoAlike(), {"a": "a_", "b": "b"})
     with pytest.raises(ValueError, match="member 'b' has no port prefix"):
         plain_ports(wiring.PureInterface(wiring.Signature({"b": In(1)}), path=()), {"a": "a_"})
+
+
+class PartlyConstant(wiring.Component):
+    """A struct of which some bits are computed and some never change."""
+
+    def __init__(self):
+        parts = data.StructLayout({"kind": 2, "value": 2})
+        super().__init__({"a": In(2), "b": Out(parts)})
+
+    def elaborate(self, platform):
+        m = Module()
+        with m.If(self.a[0]):
+            m.d.comb += self.b.value.eq(self.a)
+        return m
+
+
+def test_constant_bits_of_a_variable_are_driven_from_the_start(tmp_path):
+    export(PartlyConstant(), "partly", tmp_path, preset("test")[0], prefixes={"a": "a", "b": "b_"})
+    text = (tmp_path / "partly.v").read_text()
+    assert re.search(r"always @\* begin\n    if \(\\\S+ \) begin end\n    \S+\[1:0\] = 2'h0;\n  end", text)
+    assert lint(tmp_path, "partly") == ""

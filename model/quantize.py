@@ -170,12 +170,12 @@ def hidden_scale(hidden: Floats, scale_d: Floats, q: NDArray[np.int8], target: F
     peak = float(np.max(np.abs(v), initial=0.0)) / 127
     if peak == 0.0:
         return DEAD_SCALE
-    candidates = peak * HIDDEN_CLIPS
-    h8 = _round127(v.astype(np.float32) / candidates.astype(np.float32)[:, None, None])
+    candidates = (peak * HIDDEN_CLIPS).astype(np.float32)[:, None, None]
+    h8 = _round127(v.astype(np.float32) / candidates)
     # One product for all candidates: a BLAS with threads takes longer to start than to multiply something this small.
     sums = (h8.reshape(-1, len(q)) @ q.astype(np.float32)).reshape(len(candidates), *target.shape)
-    errors = np.sum((sums * candidates[:, None, None] - target) ** 2, axis=(1, 2))
-    return float(candidates[np.argmin(errors)])
+    errors = np.sum((sums * candidates - target.astype(np.float32)) ** 2, axis=(1, 2), dtype=np.float64)
+    return float(candidates[np.argmin(errors), 0, 0])
 
 
 def random_model(shape: ModelShape, seed: int) -> QuantisedModel:

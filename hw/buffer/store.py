@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from stmoe.hw.layouts import buffer_write
 from stmoe.hw.memory.sram import Sram
-from stmoe.model.config import EngineConfig
+from stmoe.model.config import EngineConfig, clog2
 
 #: Cycles from ``StoreRead.en`` to ``data``: the memory, and a register behind the crossbar.
 STORE_LATENCY = 2
@@ -64,7 +64,7 @@ class ExpertStore(wiring.Component):
 
         words = Array(bank.read_data for bank in banks)
         for t, port in enumerate(self.read):
-            bank = Signal(range(config.banks), name=f"bank_of_{t}", reset_less=True)
+            bank = Signal(clog2(config.banks), name=f"bank_of_{t}", reset_less=True)
             word = Signal(8 * config.lanes, name=f"word_of_{t}", reset_less=True)
             m.d.sync += [bank.eq(port.bank), word.eq(words[bank])]
             m.d.comb += port.data.eq(word)

@@ -93,12 +93,12 @@ class Accumulator(wiring.Component):
 
         # Terms: the sum of three cycles ago is written now.
         old = Signal(layout, reset_less=True)
-        sums = Signal(layout, reset_less=True)
+        new = Signal(layout, reset_less=True)
         m.d.sync += old.eq(Mux(terms[1].word[0], halves[1].read_data, halves[0].read_data))
         for s in range(config.segments):
-            m.d.sync += sums[s].eq(self._add(Mux(overwrites[2], 0, old[s]), segments[2][s]))
+            m.d.sync += new[s].eq(self._add(Mux(overwrites[2], 0, old[s]), segments[2][s]))
         for half in halves:
-            m.d.comb += half.write_data.eq(sums)
+            m.d.comb += half.write_data.eq(new)
         m.d.sync += [self.done.valid.eq(terms[3].valid & terms[3].last), self.done.slot.eq(terms[3].slot)]
 
         # Reads: what was read at once waits a cycle for what was read late.

@@ -42,7 +42,7 @@ class BankQueue(wiring.Component):
             {
                 "push": In(1),
                 "chunk": In(waiting_chunk(config)),
-                "tile": In(range(config.tiles)),
+                "tile": In(clog2(config.tiles)),
                 "split": In(1),
                 "length": Out(range(queue_depth(config) + 1)),
                 "head": Out(waiting_chunk(config)),

@@ -13,7 +13,7 @@ from stmoe.hw.compute.bank_queue import BankQueue, waiting_chunk
 from stmoe.hw.compute.completion import Completion
 from stmoe.hw.compute.ports import chunk_done, completed_slot, reading_done
 from stmoe.hw.layouts import chunk_job, ready_chunk, shape_layout
-from stmoe.model.config import EngineConfig
+from stmoe.model.config import EngineConfig, clog2
 
 
 class MappingUnit(wiring.Component):
@@ -71,8 +71,8 @@ class MappingUnit(wiring.Component):
         ]
         wiring.connect(m, completion.o_complete, wiring.flipped(self.o_complete))
 
-        tile = Signal(range(config.tiles))
-        bank = Signal(range(config.banks), reset_less=True)
+        tile = Signal(clog2(config.tiles))
+        bank = Signal(clog2(config.banks), reset_less=True)
         queues = self._queues(m, tile)
         longest, of_bank = _longest(m, [queue.length for queue in queues])
 
@@ -114,14 +114,14 @@ class MappingUnit(wiring.Component):
         ready = self.i_ready.payload
         pushed = Signal()
         chunk = Signal(waiting_chunk(config), reset_less=True)
-        bank = Signal(range(config.banks), reset_less=True)
+        bank = Signal(clog2(config.banks), reset_less=True)
         owners = Array(j % config.tiles for j in range(config.slots_max))
         m.d.comb += self.i_ready.ready.eq(1)
         m.d.sync += [
             pushed.eq(self.i_ready.valid),
-            bank.eq(ready.frame[: config.bank_bits]),
+            bank.eq(ready.frame % config.banks),
             chunk.slot.eq(ready.slot),
-            chunk.address.eq((ready.frame >> config.bank_bits) * config.frame_words),
+            chunk.address.eq((ready.frame // config.banks) * config.frame_words),
             chunk.owner.eq(owners[ready.slot]),
         ]
 
@@ -142,7 +142,7 @@ class MappingUnit(wiring.Component):
 
 def _longest(m: Module, lengths: list) -> tuple:
     """The largest of ``lengths`` and its number, the lower one of equals."""
-    row = [(length, Const(b, range(len(lengths)))) for b, length in enumerate(lengths)]
+    row = [(length, Const(b, clog2(len(lengths)))) for b, length in enumerate(lengths)]
     while len(row) > 1:
         row = [_larger(m, row[i], row[i + 1]) for i in range(0, len(row), 2)]
     return row[0]

@@ -142,7 +142,8 @@ class ChunkReader(wiring.Component):
                             m.d.sync += words.eq(Words.COLUMNS)
                 with m.Case(Words.COLUMNS), m.If(index + 1 == self.shape.out_words):
                     m.d.sync += [index.eq(0), columns_group.eq(columns_group + 1)]
-                    with m.If(columns_group < groups - 2):
+                    # The last two groups' columns come one behind the other.
+                    with m.If((columns_group != groups - 2) & (columns_group != groups - 1)):
                         m.d.sync += words.eq(Words.ROWS)
         with m.If(self.accepted):
             m.d.sync += [active.eq(1), job.eq(self.i_job.payload), words.eq(Words.META)]

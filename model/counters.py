@@ -83,7 +83,9 @@ COUNTERS: tuple[Counter, ...] = (
     Counter(name="demand_chunks", unit=Unit.EXPERT, doc="chunks fetched on demand"),
     Counter(name="late_chunks", unit=Unit.EXPERT, doc="chunks of selected experts in flight when the router spoke"),
     # Prediction and prefetch.
-    _event("predicted", "experts predicted (after threshold and ranking) for a layer after the first that was then routed"),
+    _event(
+        "predicted", "experts predicted (after threshold and ranking) for a layer after the first that was then routed"
+    ),
     _event("predicted_useful", "of these, the experts that the router then selected"),
     _event("prefetched_experts", "experts of which at least one chunk was prefetched"),
     _event("prefetch_chunks", "chunks whose prefetch was issued"),

@@ -80,6 +80,7 @@ def build_engine(
     Raises ``UserError`` naming the log when a tool fails; an unfinished build is never taken for a library.
     """
     verilator = find_verilator()
+    cache = cache.resolve()
     folder = cache / _key(sources, include, options, verilator)
     library = folder / "libstmoe.so"
     if library.exists():

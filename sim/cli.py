@@ -1,10 +1,14 @@
 """The command line: ``stmoe``. Each subcommand lives in its own module of ``stmoe.sim.commands``."""
 
+import os
 import sys
+
+# One token's vectors are too short for the threads of a BLAS, which would spend the other cores' time waiting for each other.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import typer
 
-from stmoe.sim.commands import presets, registers, verilog, version
+from stmoe.sim.commands import demo, presets, registers, run, verilog, version
 from stmoe.sim.errors import UserError
 
 app = typer.Typer(
@@ -15,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (presets, registers, verilog, version):
+for command in (demo, run, presets, verilog, registers, version):
     app.command(name=command.NAME)(command.run)
 
 

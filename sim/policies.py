@@ -122,11 +122,10 @@ def run_policy(
     name: str,
     window: int,
     *,
-    progress: Callable[[int], None] = lambda token: None,
-    watch: tuple[str, ...] = (),
+    before_token: Callable[[int, Engine], None] = lambda token, engine: None,
     engine_out: list[Engine] | None = None,
 ) -> PolicyRun:
-    """Run ``workload`` under the policy ``name``; ``progress`` hears of every token finished.
+    """Run ``workload`` under the policy ``name``. ``engine_out`` receives the engine, to be closed by the caller.
 
     ``image`` is what lies in memory, and need not be what the golden answers were computed from: a difference shows as
     ``bit_exact`` false.
@@ -135,12 +134,11 @@ def run_policy(
     engine = Engine(build, point, np.zeros(image.size, np.uint8), config)
     started = time.perf_counter()
     session = Session(engine, config, image, chosen)
-    if watch:
-        engine.watch(*watch)
     bit_exact = routing_exact = True
     for t in range(len(workload.tokens)):
         if t == workload.prompt_tokens:
             engine.command(clear_counters=1)
+        before_token(t, engine)
         for layer in range(workload.shape.layers):
             hint = workload.next_layer_ids(t, layer) if chosen.policy is Policy.ORACLE else None
             x16, exponent = workload.x16[t, layer], int(workload.exponents[t, layer])
@@ -150,7 +148,6 @@ def run_policy(
                 np.array_equal(result.ids, workload.ids[t, layer])
                 and np.array_equal(result.weights, workload.weights[t, layer])
             )
-        progress(t)
     engine.command(snapshot=1)
     simulated = engine.cycle
     seconds = time.perf_counter() - started

@@ -36,7 +36,7 @@ class Phase(enum.Enum, shape=3):
 class Sequencer(wiring.Component):
     """Steps one token at a time through its layer.
 
-    Latency: what the blocks take, plus about 3 cycles a phase and 4 a pinned expert. Backpressure: takes the next token only
+    Latency: what the blocks take, plus about 3 cycles a phase and 6 an expert. Backpressure: takes the next token only
     after the last beat of the result. Reset: idle, waiting for a token.
 
     Members
@@ -176,7 +176,23 @@ class Sequencer(wiring.Component):
                 with m.If(self.o_verify.ready):
                     m.d.comb += self.start.eq(1)
                     m.d.sync += [routed_pending.eq(self.learn), result_pending.eq(1)]
-                    m.next = "PIN"
+                    m.next = "GUARD"
+            # All are protected before the first is pinned: the demand loader starts at once, and must not evict the next.
+            with m.State("GUARD"):
+                m.d.comb += self.phase.eq(Phase.PIN)
+                m.d.comb += self.o_command.valid.eq(1)
+                m.d.comb += self.o_command.payload.op.eq(BufferOp.PROTECT)
+                with m.If(self.o_command.ready):
+                    m.next = "GUARDED"
+            with m.State("GUARDED"):
+                m.d.comb += self.phase.eq(Phase.PIN)
+                m.d.comb += self.i_response.ready.eq(1)
+                with m.If(self.i_response.valid):
+                    m.d.sync += slot.eq(slot + 1)
+                    m.next = "GUARD"
+                    with m.If(slot + 1 == self.slots):
+                        m.d.sync += slot.eq(0)
+                        m.next = "PIN"
             with m.State("PIN"):
                 m.d.comb += self.phase.eq(Phase.PIN)
                 m.d.comb += self.o_command.valid.eq(1)

@@ -109,6 +109,7 @@ def expected(layer, release="RELEASE"):
         "route",
         ("verify", layer, IDS),
         ("start", slots),
+        *[("PROTECT", layer, e, j) for j, e in enumerate(slots)],
         *[event for pair in pinned for event in pair],
         "result",
         *[(release, layer, e, j) for j, e in enumerate(slots)],

@@ -1,0 +1,105 @@
+"""``stmoe run``: a prompt through the engine, policies side by side."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from stmoe.sim.commands.presets import find_preset
+from stmoe.sim.compiled import compile_engine
+from stmoe.sim.dram.config import operating_point
+from stmoe.sim.errors import UserError
+from stmoe.sim.experiment import Experiment
+from stmoe.sim.language_model import PROJECT_WEIGHTS, LanguageModel, plant_fault
+from stmoe.sim.policies import ON_DEMAND, ORACLE, SETTINGS, PolicyRun, compare
+from stmoe.sim.progress import shown
+from stmoe.sim.summary import print_table, summary
+from stmoe.sim.workload import Sampler
+
+NAME = "run"
+#: Where compiled engines are kept.
+CACHE = Path("build/engines")
+DEFAULT_WINDOW = 4000
+#: The policy that stages experts while the text is made.
+LIVE_POLICY = "st-moe"
+
+Prompt = Annotated[str, typer.Option(help="Text to continue.")]
+Tokens = Annotated[int, typer.Option(help="Tokens to generate.", min=1)]
+Window = Annotated[int, typer.Option(help="Cycles between a layer's result and the next layer's activations.")]
+Preset = Annotated[str, typer.Option(help="Build to simulate: see `stmoe presets`.")]
+Memory = Annotated[str, typer.Option(help="Memory behind the AXI port: an operating point such as demo.")]
+Weights = Annotated[Path, typer.Option(metavar="DIR", help="Model folder, as transformers reads it.")]
+Temperature = Annotated[float, typer.Option(help="Sampling temperature; 0 takes the likeliest token.", min=0.0)]
+Seed = Annotated[int, typer.Option(help="Seed of the sampling.")]
+Corrupt = Annotated[bool, typer.Option("--corrupt", help="Self-check: change a weight; the run must notice.")]
+
+
+def prepare(preset: str, memory: str, weights: Path, corrupt: bool, console: Console) -> Experiment:
+    """Everything before the first token: model, image, compiled engine."""
+    config, _ = find_preset(preset)
+    try:
+        point = operating_point(memory)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    with shown(console, "reading and quantising the model"):
+        model = LanguageModel.load(weights)
+        image = plant_fault(model.quantised, config) if corrupt else model.image(config)
+    with shown(console, f"compiling the engine ({preset}; kept in {CACHE})"):
+        build = compile_engine(config, CACHE)
+    return Experiment(model, config, build, point, image)
+
+
+def run(
+    prompt: Prompt,
+    tokens: Tokens = 32,
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(help="Policy to run, several times for several; all when left out."),
+    ] = None,
+    window: Window = DEFAULT_WINDOW,
+    preset: Preset = "demo",
+    memory: Memory = "demo",
+    weights: Weights = PROJECT_WEIGHTS,
+    temperature: Temperature = 0.0,
+    seed: Seed = 0,
+    corrupt: Corrupt = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Continue a prompt with every MoE layer on the simulated engine, and compare policies on the same tokens.
+
+    On-demand loading (lru) and the oracle are always run too: they are what speed-ups refer to.
+    """
+    if window < 0:
+        raise UserError(f"window = {window}: must not be negative")
+    names = list(dict.fromkeys(policy or SETTINGS))
+    for name in names:
+        if name not in SETTINGS:
+            raise UserError(f"unknown policy {name!r}: known are {', '.join(SETTINGS)}")
+    console = Console(stderr=as_json)
+    experiment = prepare(preset, memory, weights, corrupt, console)
+    live = next((n for n in names if n != ORACLE), LIVE_POLICY)
+    console.print(f"[dim]{prompt}[/dim]", end="", highlight=False, markup=True)
+    generation = experiment.generate(
+        prompt,
+        tokens,
+        live,
+        window,
+        Sampler(temperature, seed),
+        lambda text: console.print(text, end="", highlight=False, markup=False, soft_wrap=True),
+    )
+    console.print()
+    wanted = [n for n in SETTINGS if n in {*names, ON_DEMAND, ORACLE}]
+    done: list[PolicyRun] = []
+    with shown(console, "the same tokens under each policy"):
+        done = experiment.run_policies((n, window, generation.workload) for n in wanted)
+    content = summary(experiment, generation, compare(done))
+    if as_json:
+        typer.echo(json.dumps(content, indent=2))
+    else:
+        print_table(content, console)
+    if not (content["bit_exact"] and content["routing_exact"]):
+        where = content["first_difference"]
+        console.print(f"NOT bit-exact: first difference at (token, layer) {where}", style="bold red")
+        raise typer.Exit(1)

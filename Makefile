@@ -26,7 +26,8 @@ test-full: lint
 lint: $(TESTER)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/pyright
+	# Named, or a pyrightconfig.json in a folder above would win.
+	$(BIN)/pyright -p pyproject.toml
 
 docs: $(DOCS)
 	$(BIN)/stmoe registers --format markdown --out docs/registers.md

@@ -23,10 +23,10 @@ test: lint
 test-full: lint
 	$(BIN)/pytest -q -n $(JOBS)
 
+# Pyright's configuration is named, or a pyrightconfig.json in a folder above would win.
 lint: $(TESTER)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	# Named, or a pyrightconfig.json in a folder above would win.
 	$(BIN)/pyright -p pyproject.toml
 
 docs: $(DOCS)

@@ -21,7 +21,7 @@ from stmoe.hw.control.frontend import Frontend, axis_layout
 from stmoe.hw.control.result import Result
 from stmoe.hw.control.sequencer import Phase, Sequencer
 from stmoe.hw.control.settings import error_event, params_layout
-from stmoe.hw.layouts import LandedStatus, TableCommand, fetch_request, shape_layout
+from stmoe.hw.layouts import Destination, LandedStatus, TableCommand, fetch_request, shape_layout
 from stmoe.hw.memory.axi import AxiRead
 from stmoe.hw.memory.dma import DmaReader
 from stmoe.hw.memory.merge import Merge
@@ -227,7 +227,7 @@ class Core(wiring.Component):
             ]
         connect(m, flipped(self.window), dma.window)
         connect(m, dma.axi, flipped(self.axi))
-        chunk = ~dma.o_landed.payload.router
+        chunk = dma.o_landed.payload.destination == Destination.BUFFER
         m.d.comb += [
             dma.promote.eq(prefetch.promote),
             dma.abort.eq(prefetch.abort),

@@ -9,6 +9,7 @@ from amaranth.lib import data, enum
 
 from stmoe.model.config import EngineConfig, clog2
 from stmoe.model.numerics import SCALE_BITS, SHIFT_BITS, WEIGHT_BITS
+from stmoe.model.predictor.tables import TableImage
 
 #: Bits of a prediction's score: CCT votes plus history, saturating.
 SCORE_BITS = 8
@@ -34,6 +35,14 @@ class LandedStatus(enum.Enum, shape=unsigned(2)):
     CRC = 1
     AXI = 2
     ABORTED = 3
+
+
+class Destination(enum.Enum, shape=unsigned(2)):
+    """Where the words of a fetch go."""
+
+    BUFFER = 0
+    ROUTER = 1
+    TABLES = 2
 
 
 class TableCommand(enum.Enum, shape=unsigned(2)):
@@ -74,12 +83,13 @@ def expert_ref(config: EngineConfig) -> data.StructLayout:
 
 
 def fetch_beats_bits(config: EngineConfig) -> int:
-    """Bits of the beat count of the longest fetch: a chunk or a layer's router image."""
-    return clog2(max(config.frame_words * config.beats_per_word, config.router_slot_words) + 1)
+    """Bits of the beat count of the longest fetch: a chunk, a layer's router image, or the learned tables."""
+    tables = TableImage(config).beats
+    return clog2(max(config.frame_words * config.beats_per_word, config.router_slot_words, tables) + 1)
 
 
 def fetch_request(config: EngineConfig) -> data.StructLayout:
-    """One contiguous read: a chunk into a frame, or a router image into a slot of the router memory (``router`` = 1).
+    """One contiguous read: a chunk into a frame, a router image into a slot of the router memory, or the learned tables.
 
     ``address`` is a multiple of bus_bytes. ``frame`` is the frame number, or the router slot. ``seed``: docs/interfaces.md §1.
     """
@@ -88,7 +98,7 @@ def fetch_request(config: EngineConfig) -> data.StructLayout:
             "address": config.addr_bits,
             "beats": fetch_beats_bits(config),
             "seed": 32,
-            "router": 1,
+            "destination": Destination,
             "frame": max(config.frame_bits, clog2(config.router_slots)),
             "ref": expert_ref(config),
         }
@@ -101,7 +111,7 @@ def landed(config: EngineConfig) -> data.StructLayout:
         {
             "status": LandedStatus,
             "prefetch": 1,
-            "router": 1,
+            "destination": Destination,
             "frame": max(config.frame_bits, clog2(config.router_slots)),
             "ref": expert_ref(config),
         }
@@ -130,6 +140,11 @@ def router_write(config: EngineConfig) -> data.StructLayout:
             "data": 8 * config.bus_bytes,
         }
     )
+
+
+def table_write(config: EngineConfig) -> data.StructLayout:
+    """Event: one bus word of learned tables in DRAM. ``word`` counts from 0 (the head)."""
+    return data.StructLayout({"valid": 1, "word": fetch_beats_bits(config), "data": 8 * config.bus_bytes})
 
 
 def router_start(config: EngineConfig) -> data.StructLayout:

@@ -13,7 +13,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
-from stmoe.hw.layouts import LandedStatus, expert_ref, fetch_beats_bits, fetch_request
+from stmoe.hw.layouts import Destination, LandedStatus, expert_ref, fetch_beats_bits, fetch_request
 from stmoe.hw.memory.cutter import BurstCutter, burst_layout
 from stmoe.model.config import EngineConfig, clog2
 
@@ -21,7 +21,9 @@ from stmoe.model.config import EngineConfig, clog2
 def ticket_layout(config: EngineConfig) -> data.StructLayout:
     """What is remembered of a request until it lands."""
     request = fetch_request(config)
-    return data.StructLayout({"seed": 32, "router": 1, "frame": request["frame"].shape, "ref": expert_ref(config)})
+    return data.StructLayout(
+        {"seed": 32, "destination": Destination, "frame": request["frame"].shape, "ref": expert_ref(config)}
+    )
 
 
 class BurstOffer(wiring.Signature):
@@ -103,7 +105,7 @@ class FetchChannel(wiring.Component):
             self.accepted.eq(self.i_request.valid & self.i_request.ready),
             tickets.w_en.eq(self.accepted),
             ticket.seed.eq(request.seed),
-            ticket.router.eq(request.router),
+            ticket.destination.eq(request.destination),
             ticket.frame.eq(request.frame),
             ticket.ref.eq(request.ref),
             self.o_ticket.valid.eq(tickets.r_rdy),

@@ -1,6 +1,6 @@
-"""The DMA reader: fetches chunks and router images from DRAM, demand before prefetch, checked by CRC-32C.
+"""The DMA reader: fetches chunks, router images and learned tables from DRAM, demand before prefetch, checked by CRC-32C.
 
-    i_demand   -> FetchChannel -.                  .-> o_write, o_router
+    i_demand   -> FetchChannel -.                  .-> o_write, o_router, o_table
                                 >- BurstArbiter -> AR ... R -> FetchReceiver -+-> o_landed
     i_prefetch -> FetchChannel -'   (window)
 
@@ -16,7 +16,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
-from stmoe.hw.layouts import buffer_write, fetch_request, landed, router_write
+from stmoe.hw.layouts import buffer_write, fetch_request, landed, router_write, table_write
 from stmoe.hw.memory.arbiter import BurstArbiter, issued_layout
 from stmoe.hw.memory.axi import AxiRead
 from stmoe.hw.memory.channel import FetchChannel
@@ -52,7 +52,7 @@ class DmaReader(wiring.Component):
         has outstanding is in. No prefetch request is taken in that cycle.
     window : bounds of what may be read; empty after reset.
     axi : AXI4 read master.
-    o_write, o_router : words for the expert buffer and the router memory.
+    o_write, o_router, o_table : words for the expert buffer, the router memory and the predictor's tables.
     o_landed : ends of requests.
     busy : level; a request is taken and its landing not delivered yet.
     c_demand_beats, c_prefetch_beats : pulse; a beat of that class (promoted or not) has come.
@@ -73,6 +73,7 @@ class DmaReader(wiring.Component):
                 "axi": Out(AxiRead(config.addr_bits, config.bus_bytes)),
                 "o_write": Out(buffer_write(config)),
                 "o_router": Out(router_write(config)),
+                "o_table": Out(table_write(config)),
                 "o_landed": Out(stream.Signature(landed(config))),
                 "busy": Out(1),
                 "c_demand_beats": Out(1),
@@ -121,6 +122,7 @@ class DmaReader(wiring.Component):
             issued.r_en.eq(receiver.i_issued.ready),
             self.o_write.eq(receiver.o_write),
             self.o_router.eq(receiver.o_router),
+            self.o_table.eq(receiver.o_table),
             landings.w_en.eq(receiver.o_landed.valid),
             landings.w_data.eq(receiver.o_landed.payload),
             self.o_landed.valid.eq(landings.r_rdy),

@@ -1,4 +1,4 @@
-"""Where a word of a fetch goes: its bank and address in the expert buffer, or its slot in the router memory."""
+"""Where a word of a fetch goes: its bank and address in the expert buffer, its slot in the router memory, or the tables."""
 
 # Component members come from the signature at run time: pyright cannot see them.
 # pyright: reportAttributeAccessIssue=false
@@ -7,16 +7,16 @@ from amaranth import Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from stmoe.hw.layouts import buffer_write, fetch_beats_bits, fetch_request, router_write
+from stmoe.hw.layouts import Destination, buffer_write, fetch_beats_bits, fetch_request, router_write, table_write
 from stmoe.model.config import EngineConfig
 
 
 def word_layout(config: EngineConfig) -> data.StructLayout:
-    """Event: ``data`` whose last beat is beat ``position`` of a fetch; a router word is the last bus word in ``data``."""
+    """Event: ``data`` whose last beat is beat ``position`` of a fetch; all but a buffer word is the last bus word in ``data``."""
     return data.StructLayout(
         {
             "valid": 1,
-            "router": 1,
+            "destination": Destination,
             "frame": fetch_request(config)["frame"].shape,
             "position": fetch_beats_bits(config),
             "data": 8 * config.lanes,
@@ -36,7 +36,7 @@ class WordPlacer(wiring.Component):
     Members
     -------
     i_word : what arrived.
-    o_write, o_router : the write.
+    o_write, o_router, o_table : the write.
     """
 
     def __init__(self, config: EngineConfig):
@@ -46,6 +46,7 @@ class WordPlacer(wiring.Component):
                 "i_word": In(word_layout(config)),
                 "o_write": Out(buffer_write(config)),
                 "o_router": Out(router_write(config)),
+                "o_table": Out(table_write(config)),
             }
         )
 
@@ -64,22 +65,29 @@ class WordPlacer(wiring.Component):
 
         write = Signal.like(self.o_write, reset_less=True)
         router = Signal.like(self.o_router, reset_less=True)
+        table = Signal.like(self.o_table, reset_less=True)
         write_valid = Signal()
         router_valid = Signal()
+        table_valid = Signal()
         m.d.sync += [
-            write_valid.eq(valid & ~word.router),
+            write_valid.eq(valid & (word.destination == Destination.BUFFER)),
             write.bank.eq(word.frame[: config.bank_bits]),
             write.address.eq(base + word.position[config.beats_per_word.bit_length() - 1 :]),
             write.data.eq(word.data),
-            router_valid.eq(valid & word.router),
+            router_valid.eq(valid & (word.destination == Destination.ROUTER)),
             router.slot.eq(word.frame),
             router.word.eq(word.position),
             router.data.eq(word.data[-8 * config.bus_bytes :]),
+            table_valid.eq(valid & (word.destination == Destination.TABLES)),
+            table.word.eq(word.position),
+            table.data.eq(word.data[-8 * config.bus_bytes :]),
         ]
         m.d.comb += [
             self.o_write.eq(write),
             self.o_write.valid.eq(write_valid),
             self.o_router.eq(router),
             self.o_router.valid.eq(router_valid),
+            self.o_table.eq(table),
+            self.o_table.valid.eq(table_valid),
         ]
         return m

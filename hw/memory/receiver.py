@@ -1,4 +1,4 @@
-"""DMA reader, data side: read beats in, buffer words, router words and landings out.
+"""DMA reader, data side: read beats in, words for buffer, router and tables and landings out.
 
 Beats arrive in the order in which bursts were issued. Bursts of a prefetch request may lie between those of a demand request
 (and the reverse), so either class has a context of its own: beat number, CRC, half-built word.
@@ -11,7 +11,15 @@ from amaranth import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from stmoe.hw.layouts import LandedStatus, buffer_write, fetch_beats_bits, landed, router_write
+from stmoe.hw.layouts import (
+    Destination,
+    LandedStatus,
+    buffer_write,
+    fetch_beats_bits,
+    landed,
+    router_write,
+    table_write,
+)
 from stmoe.hw.memory.arbiter import issued_layout
 from stmoe.hw.memory.axi import AxiReadData
 from stmoe.hw.memory.channel import ticket_layout
@@ -41,7 +49,7 @@ class FetchReceiver(wiring.Component):
     i_ticket_demand, i_ticket_prefetch : the oldest request of either class.
     i_cut_demand, i_cut_prefetch : the oldest request ends without (further) data, for this reason.
     retire_demand, retire_prefetch : pulse; a burst has ended.
-    o_write, o_router : words.
+    o_write, o_router, o_table : words.
     o_landed : {valid, payload}.
     c_demand_beats, c_prefetch_beats : pulse; a beat of that class.
     """
@@ -53,6 +61,7 @@ class FetchReceiver(wiring.Component):
             "i_issued": In(stream.Signature(issued_layout(config))),
             "o_write": Out(buffer_write(config)),
             "o_router": Out(router_write(config)),
+            "o_table": Out(table_write(config)),
             "o_landed": Out(data.StructLayout({"valid": 1, "payload": landed(config)})),
         }
         for name in CLASSES:
@@ -161,14 +170,15 @@ class FetchReceiver(wiring.Component):
         word = Signal(word_layout(config))
         per_word_end = position[: len(partial).bit_length()] == len(partial)
         m.d.comb += [
-            word.valid.eq(taken & (ticket.router | per_word_end)),
-            word.router.eq(ticket.router),
+            word.valid.eq(taken & ((ticket.destination != Destination.BUFFER) | per_word_end)),
+            word.destination.eq(ticket.destination),
             word.frame.eq(ticket.frame),
             word.position.eq(position),
             word.data.eq(Cat(*(part[which] for part in partial), beat.data)),
             placer.i_word.eq(word),
             self.o_write.eq(placer.o_write),
             self.o_router.eq(placer.o_router),
+            self.o_table.eq(placer.o_table),
         ]
 
         landing = Signal()
@@ -190,7 +200,7 @@ class FetchReceiver(wiring.Component):
             self.o_landed.valid.eq(landing),
             event.status.eq(Mux(wrong, LandedStatus.CRC, landing_status)),
             event.prefetch.eq(landing_class),
-            event.router.eq(landing_ticket.router),
+            event.destination.eq(landing_ticket.destination),
             event.frame.eq(landing_ticket.frame),
             event.ref.eq(landing_ticket.ref),
         ]

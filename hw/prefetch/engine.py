@@ -157,7 +157,7 @@ class PrefetchEngine(wiring.Component):
             in_flight.ref.layer.eq(layer),
             in_flight.ref.expert.eq(experts[position]),
             in_flight.push.eq(address.i_chunk.valid),
-            in_flight.pop.eq(self.i_landed.valid & arrived.prefetch & ~arrived.router),
+            in_flight.pop.eq(self.i_landed.valid & arrived.prefetch),
             in_flight.verified.layer.eq(verify.layer),
             in_flight.verified.expert.eq(verified_id),
             command.ref.layer.eq(layer),

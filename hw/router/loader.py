@@ -9,7 +9,7 @@ from amaranth import Array, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from stmoe.hw.layouts import LandedStatus, fetch_beats_bits, fetch_request, landed
+from stmoe.hw.layouts import Destination, LandedStatus, fetch_beats_bits, fetch_request, landed
 from stmoe.model.config import EngineConfig, clog2
 
 #: Expert and chunk number that stand for a router image in the CRC seed (docs/interfaces.md §1).
@@ -71,13 +71,14 @@ class RouterLoader(wiring.Component):
             request.address.eq(address),
             request.beats.eq(self.beats),
             request.seed.eq(self.image_id ^ ((layer << 24) | ROUTER_SEED)),
-            request.router.eq(1),
+            request.destination.eq(Destination.ROUTER),
             request.frame.eq(self.slot),
             request.ref.layer.eq(layer),
         ]
         # A fetch that failed halts the engine; the tag stays absent.
         arrived = Signal()
-        m.d.comb += arrived.eq(self.landed_valid & self.i_landed.router & (self.i_landed.status == LandedStatus.OK))
+        ours = self.landed_valid & (self.i_landed.destination == Destination.ROUTER)
+        m.d.comb += arrived.eq(ours & (self.i_landed.status == LandedStatus.OK))
         with m.FSM(name="loader") as fsm:
             m.d.comb += self.loading.eq(~fsm.ongoing("READY"))
             with m.State("READY"):

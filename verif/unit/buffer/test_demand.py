@@ -6,7 +6,7 @@ import pytest
 
 from stmoe.hw.buffer import demand
 from stmoe.hw.buffer.demand import DemandLoader
-from stmoe.hw.layouts import BufferOp
+from stmoe.hw.layouts import BufferOp, Destination
 from stmoe.model.buffer import ExpertBuffer, Landing, Response
 from stmoe.model.config import EngineConfig, ModelShape
 from stmoe.model.images import ImageLayout
@@ -108,7 +108,7 @@ class Bench:
         assert fetch.address == self.image.chunk_address(layer, expert, chunk)
         assert fetch.beats * self.config.bus_bytes == self.image.chunk_bytes
         assert fetch.seed == self.image_id ^ (layer << 24 | expert << 12 | chunk)
-        assert not fetch.router
+        assert fetch.destination == Destination.BUFFER
         self.fetched.append((layer, expert, chunk))
 
     def run(self, tokens):

@@ -137,7 +137,7 @@ class Bench:
         status = self.rng.choices((LandedStatus.OK, LandedStatus.CRC, LandedStatus.AXI), (1 - bad, bad / 2, bad / 2))[0]
         if self.rng.random() < 0.1 and self.cancellable(ref):
             status = LandedStatus.ABORTED
-        event = {"status": status, "frame": frame, "ref": {"layer": ref[0], "expert": ref[1]}, "router": 0}
+        event = {"status": status, "frame": frame, "ref": {"layer": ref[0], "expert": ref[1]}}
         await send(ctx, self.dut.i_landed, [event | {"prefetch": self.rng.getrandbits(1)}], self.rng, calm)
 
     def cancellable(self, ref):

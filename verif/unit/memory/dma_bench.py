@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from amaranth import Cat
 from amaranth.lib import data
 
-from stmoe.hw.layouts import LandedStatus, buffer_write, router_write
+from stmoe.hw.layouts import Destination, LandedStatus, buffer_write, router_write, table_write
 from stmoe.hw.memory.dma import DmaReader
 from stmoe.model.config import EngineConfig
 from stmoe.model.crc import chunk_seed, router_seed, sealed
@@ -31,14 +31,14 @@ class Fetch:
     frame: int
     layer: int = 0
     expert: int = 0
-    router: int = 0
+    destination: Destination = Destination.BUFFER
 
     def request(self, config: EngineConfig) -> dict:
         return {
             "address": self.address,
             "beats": len(self.data) // config.bus_bytes,
             "seed": self.seed,
-            "router": self.router,
+            "destination": self.destination,
             "frame": self.frame,
             "ref": self.ref,
         }
@@ -48,7 +48,7 @@ class Fetch:
         return {"layer": self.layer, "expert": self.expert}
 
     def landed(self, status: LandedStatus, prefetch: int) -> tuple:
-        return (status, prefetch, self.router, self.frame, self.layer, self.expert)
+        return (status, prefetch, self.destination, self.frame, self.layer, self.expert)
 
 
 @dataclass
@@ -67,6 +67,7 @@ class Bench:
 
     words: dict = field(default_factory=dict)
     router_words: dict = field(default_factory=dict)
+    table_words: dict = field(default_factory=dict)
     landed: list = field(default_factory=list)
     counts: dict = field(default_factory=dict)
 
@@ -100,7 +101,13 @@ class Bench:
         """A random router image of ``words`` bus words."""
         seed = router_seed(IMAGE_ID, layer)
         data = sealed(seed, self.rng.randbytes(words * self.config.bus_bytes))
-        return Fetch(self.place(data), data, seed, slot, layer, router=1)
+        return Fetch(self.place(data), data, seed, slot, layer, destination=Destination.ROUTER)
+
+    def tables(self, words: int) -> Fetch:
+        """Random learned tables of ``words`` bus words."""
+        seed = self.rng.getrandbits(32)
+        data = sealed(seed, self.rng.randbytes(words * self.config.bus_bytes))
+        return Fetch(self.place(data), data, seed, 0, destination=Destination.TABLES)
 
     def expected_words(self, fetch: Fetch) -> dict:
         """(bank, address) → word of a chunk that was written whole."""
@@ -114,10 +121,12 @@ class Bench:
         }
 
     def expected_router_words(self, fetch: Fetch) -> dict:
+        return {(fetch.frame, i): word for i, word in self.expected_table_words(fetch).items()}
+
+    def expected_table_words(self, fetch: Fetch) -> dict:
         size = self.config.bus_bytes
         return {
-            (fetch.frame, i): int.from_bytes(fetch.data[i * size : (i + 1) * size], "little")
-            for i in range(len(fetch.data) // size)
+            i: int.from_bytes(fetch.data[i * size : (i + 1) * size], "little") for i in range(len(fetch.data) // size)
         }
 
     async def _collect(self, ctx) -> None:
@@ -126,9 +135,9 @@ class Bench:
         counters = [getattr(dut, name) for name in COUNTERS]
         self.counts.update(dict.fromkeys((*COUNTERS, "beats_while_pending"), 0))
         # One sampled word instead of nine values: the simulator spends its time on them.
-        events = Cat(dut.o_write.valid, dut.o_router.valid, *counters)
-        async for _, _, bits, write, router in ctx.tick().sample(
-            events, dut.o_write.as_value(), dut.o_router.as_value()
+        events = Cat(dut.o_write.valid, dut.o_router.valid, dut.o_table.valid, *counters)
+        async for _, _, bits, write, router, table in ctx.tick().sample(
+            events, dut.o_write.as_value(), dut.o_router.as_value(), dut.o_table.as_value()
         ):
             if bits & 1:
                 word = data.Const(buffer_write(self.config), write)
@@ -136,7 +145,10 @@ class Bench:
             if bits & 2:
                 word = data.Const(router_write(self.config), router)
                 self.router_words[word.slot, word.word] = word.data
-            seen = dict(zip(COUNTERS, ((bits >> i) & 1 for i in range(2, 2 + len(COUNTERS))), strict=True))
+            if bits & 4:
+                word = data.Const(table_write(self.config), table)
+                self.table_words[word.word] = word.data
+            seen = dict(zip(COUNTERS, ((bits >> i) & 1 for i in range(3, 3 + len(COUNTERS))), strict=True))
             for name, value in seen.items():
                 self.counts[name] += value
             self.counts["beats_while_pending"] += seen["c_read_beat"] & seen["c_demand_pending"]
@@ -144,7 +156,9 @@ class Bench:
     async def _receive(self, ctx, count: int) -> None:
         for _ in range(count):
             (p,) = await receive(ctx, self.dut.o_landed, 1, self.rng, self.landed_stall)
-            self.landed.append((LandedStatus(p.status), p.prefetch, p.router, p.frame, p.ref.layer, p.ref.expert))
+            self.landed.append(
+                (LandedStatus(p.status), p.prefetch, Destination(p.destination), p.frame, p.ref.layer, p.ref.expert)
+            )
 
     async def open_window(self, ctx) -> None:
         low, high = self.window or (0, (1 << self.config.addr_bits) - 1)

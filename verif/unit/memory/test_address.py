@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from stmoe.hw.layouts import Destination
 from stmoe.hw.memory import address
 from stmoe.hw.memory.address import ChunkAddress
 from stmoe.model.images import ImageLayout
@@ -52,7 +53,7 @@ def compare(component, name, seed=5, n=12):
             assert fetch.beats * config.bus_bytes == image.chunk_bytes
             assert fetch.seed == image_id ^ (layer << 24 | expert << 12 | chunk)
             assert (fetch.ref.layer, fetch.ref.expert, fetch.frame) == (layer, expert, i % config.frames)
-            assert not fetch.router
+            assert fetch.destination == Destination.BUFFER
 
     simulate(dut, driver, checker)
 

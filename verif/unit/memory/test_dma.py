@@ -32,13 +32,14 @@ def sender(bench: Bench, stream, fetches: list[Fetch], idle: float = 0.3):
 
 
 def random_traffic(config: EngineConfig, seed: int, count: int = 8) -> Bench:
-    """Chunks of both classes and router images, every landing OK."""
+    """Chunks of both classes, a router image and learned tables, every landing OK."""
     bench = Bench(config, seed)
     frames = bench.rng.sample(range(config.frames), 2 * count)
     lengths = [min(bench.rng.choice([1, 2, 17, 60]), config.frame_words) for _ in range(2 * count)]
     chunks = [bench.chunk(f, n, layer=1, expert=f % 8) for f, n in zip(frames, lengths, strict=True)]
     demand, prefetch = chunks[:count], chunks[count:]
-    demand.insert(count // 2, bench.router_image(slot=1, words=37))
+    router, tables = bench.router_image(slot=1, words=37), bench.tables(words=23)
+    demand[count // 2 : count // 2] = [router, tables]
     bench.run(
         sender(bench, bench.dut.i_demand, demand),
         sender(bench, bench.dut.i_prefetch, prefetch),
@@ -51,7 +52,8 @@ def random_traffic(config: EngineConfig, seed: int, count: int = 8) -> Bench:
     for fetch in chunks:
         expected |= bench.expected_words(fetch)
     assert bench.words == expected, f"seed {seed}"
-    assert bench.router_words == bench.expected_router_words(demand[count // 2]), f"seed {seed}"
+    assert bench.router_words == bench.expected_router_words(router), f"seed {seed}"
+    assert bench.table_words == bench.expected_table_words(tables), f"seed {seed}"
     return bench
 
 

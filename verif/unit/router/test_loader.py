@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from stmoe.hw.layouts import LandedStatus
+from stmoe.hw.layouts import Destination, LandedStatus
 from stmoe.hw.router.loader import RouterLoader
 from stmoe.model.images import router_seed
 from stmoe.model.presets import PRESETS
@@ -42,16 +42,16 @@ def run(config, wanted, rng, dut=None):
             ctx.set(dut.o_fetch.ready, 1)
             await ctx.tick()
             ctx.set(dut.o_fetch.ready, 0)
-            assert (request.router, request.beats) == (1, 66)
+            assert (request.destination, request.beats) == (Destination.ROUTER, 66)
             fetches.append((request.frame, request.ref.layer, request.address, request.seed))
             await ctx.tick().repeat(rng.randrange(1, 9))
-            # A landing of an expert chunk passes by and must not be taken for the router's.
-            for router in (0, 1):
-                ctx.set(dut.i_landed, {"status": LandedStatus.OK, "router": router, "frame": request.frame})
+            # Landings of an expert chunk and of tables pass by and must not be taken for the router's.
+            for destination in (Destination.BUFFER, Destination.TABLES, Destination.ROUTER):
+                ctx.set(dut.i_landed, {"status": LandedStatus.OK, "destination": destination, "frame": request.frame})
                 ctx.set(dut.landed_valid, 1)
                 await ctx.tick()
                 ctx.set(dut.landed_valid, 0)
-                assert router or ctx.get(dut.loading)
+                assert destination == Destination.ROUTER or ctx.get(dut.loading)
 
     simulate(dut, ask, serve, timeout_cycles=5000)
     return fetches, slots[:-1]

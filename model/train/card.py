@@ -135,6 +135,8 @@ def write(state: Path, weights: Path) -> None:
         "step_tokens": f"{SEQUENCES * LENGTH:,}",
         "minutes": f"{last['seconds'] / 60:.0f}",
         "machine": MACHINE,
+        "overlap_code": f"{results['heldout_shingles_seen_in_training']['code']:.1%}",
+        "overlap_prose": f"{results['heldout_shingles_seen_in_training']['prose']:.1%}",
     }
     for name, value in fields.items():
         template = template.replace("{{" + name + "}}", value)

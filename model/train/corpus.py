@@ -49,6 +49,7 @@ PACKAGES = {
 }
 """Debian package → licence of the files taken from it."""
 
+KINDS = ("code", "prose")
 SEED = "stmoe-1"
 HELD_OUT_SHARE = 0.05
 MIN_BYTES = 2048
@@ -208,13 +209,24 @@ def load(state: Path, split: str, kind: str) -> list[tuple[str, bytes]]:
     return [(r[4], (root / "text" / r[4]).read_bytes()) for r in rows if r[0] == split and r[1] == kind]
 
 
+def overlap(state: Path) -> dict[str, float]:
+    """Share of the held-out shingles of each kind that occur somewhere in the training files: what the split leaks."""
+    seen = np.unique(np.concatenate([shingles(t) for kind in KINDS for _, t in load(state, "train", kind)]))
+    shares = {}
+    for kind in KINDS:
+        held = np.concatenate([shingles(text) for _, text in load(state, "heldout", kind)])
+        nearest = np.minimum(np.searchsorted(seen, held), len(seen) - 1)
+        shares[kind] = round(float((seen[nearest] == held).mean()), 4)
+    return shares
+
+
 def main() -> None:
     """Build the corpus and print its sizes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--state-dir", type=Path, required=True)
     entries = build(parser.parse_args().state_dir)
     for side in ("train", "heldout"):
-        for kind in ("code", "prose"):
+        for kind in KINDS:
             sizes = [len(e.text) for e in entries if e.split == side and e.kind == kind]
             print(f"{side:8} {kind:6} {len(sizes):5} files {sum(sizes) / 1e6:7.2f} MB")
 

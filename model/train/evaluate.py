@@ -161,6 +161,7 @@ def evaluate(state: Path, weights: Path, processes: int, every: int) -> dict[str
     return {
         "model_sha256": hashlib.sha256((weights / "model.safetensors").read_bytes()).hexdigest(),
         "training": training_facts(state),
+        "heldout_shingles_seen_in_training": corpus.overlap(state),
         "heldout": {kind: summary(group) for kind, group in groups.items()} | {"all": summary(scores)},
         "columns": ["kind", "file", "bytes", "bits per byte", "xz -9", "xz -9e"],
         "files": rows,

@@ -1,6 +1,7 @@
 """The rules of the corpus: what is dropped, what counts as a near-duplicate, and a split that does not leak."""
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 
@@ -75,3 +76,23 @@ def test_a_held_out_file_whose_text_is_in_training_files_goes_to_neither_side() 
     after = corpus.split([*made, quoting], shingle_sets([*made, quoting]))
     assert quoting.name in {e.name for e in after if e.split == "train"}
     assert held.name not in {e.name for e in after}
+
+
+def test_overlap_counts_the_held_out_shingles_that_training_files_hold(tmp_path: Path) -> None:
+    shared, own = prose(7, 300), prose(8, 300)
+    texts = {
+        ("train", "prose"): [shared, prose(9)],
+        ("heldout", "prose"): [shared + b" " + own],
+        ("train", "code"): [prose(10)],
+        ("heldout", "code"): [prose(11)],
+    }
+    lines = ["split\tkind\tbytes\tsha256\tname"]
+    (tmp_path / "corpus" / "text").mkdir(parents=True)
+    for (split, kind), files in texts.items():
+        for i, text in enumerate(files):
+            (tmp_path / "corpus" / "text" / f"{split}{kind}{i}").write_bytes(text)
+            lines.append(f"{split}\t{kind}\t{len(text)}\t-\t{split}{kind}{i}")
+    (tmp_path / "corpus" / "manifest.tsv").write_text("\n".join(lines) + "\n")
+    shares = corpus.overlap(tmp_path)
+    assert shares["code"] == 0
+    assert abs(shares["prose"] - 0.49) < 0.01

@@ -18,14 +18,7 @@ from stmoe.sim.timeline import draw, intervals, write_trace
 from stmoe.sim.workload import Sampler, Workload
 
 NAME = "demo"
-PROMPT = '''class Stack:
-    """A simple stack."""
-
-    def __init__(self):
-        self.items = []
-
-    def push(self, item):
-'''
+PROMPT = "class Stack:\n    def push(self, item):\n"
 TOKENS = 32
 #: Windows beside the default one, and the tokens and policies run at them.
 OTHER_WINDOWS = (0, 4 * DEFAULT_WINDOW)

@@ -9,11 +9,13 @@ import pytest
 from typer.testing import CliRunner
 
 import stmoe
+from stmoe.model.images import check_image, read_header
 from stmoe.model.presets import PRESETS
 from stmoe.model.register_files import markdown
 from stmoe.sim.cli import app
 
 ROOT = Path(__file__).parents[2]
+COMMANDS = ("demo", "run", "pack", "presets", "verilog", "registers", "report", "version")
 
 
 def command(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -27,11 +29,11 @@ def command(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[st
 def test_help_lists_every_command_with_a_sentence():
     result = CliRunner().invoke(app, ["--help"])
     assert result.exit_code == 0
-    for name in ("presets", "registers", "verilog", "version"):
+    for name in COMMANDS:
         assert f"  {name} " in result.output
 
 
-@pytest.mark.parametrize("name", ["presets", "registers", "verilog", "version"])
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help(name):
     result = CliRunner().invoke(app, [name, "--help"])
     assert result.exit_code == 0
@@ -75,3 +77,24 @@ def test_registers_are_written_to_a_file(tmp_path):
     result = CliRunner().invoke(app, ["registers", "--preset", "test", "--out", str(out)])
     assert result.exit_code == 0
     assert "#define STMOE_CONTROL 0x80u" in out.read_text()
+
+
+def test_pack_writes_an_image_that_reads_back_and_says_what_it_is(tmp_path):
+    out = tmp_path / "model.img"
+    done = command("pack", "--preset", "demo", "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    header = read_header(out.read_bytes())
+    assert f"image id {header.image_id:#010x}, 6 layers of 32 experts, 12 chunks" in done.stdout
+    assert check_image(header, PRESETS["demo"][0]).total_bytes == out.stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("preset", "out", "message"),
+    [("test", "x.img", "experts = 32 exceeds experts_max = 8"), ("demo", "missing/x.img", "No such file or directory")],
+)
+def test_pack_refuses_in_one_line_and_writes_nothing(tmp_path, preset, out, message):
+    done = command("pack", "--preset", preset, "--out", str(tmp_path / out))
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []

@@ -10,6 +10,8 @@ from rich.table import Table
 from stmoe.sim.experiment import Experiment, Generation
 from stmoe.sim.policies import PolicyRun, as_row
 
+TABLE_WIDTH = 132
+
 
 def summary(experiment: Experiment, generation: Generation, runs: Sequence[PolicyRun]) -> dict:
     """The fields of docs/quickstart.md, "summary.json"."""
@@ -50,6 +52,8 @@ def _number(value: float | None, form: str) -> str:
 
 def print_table(content: dict, console: Console) -> None:
     """One row a policy and window."""
+    # Wider than a narrow terminal or a log's default, so that no figure is cut off.
+    console.width = max(console.width, TABLE_WIDTH)
     table = Table(title=f"{content['preset']} on {content['memory']}: {content['tokens']} tokens after the prompt")
     columns = (
         ("policy", "left"),
@@ -58,9 +62,8 @@ def print_table(content: dict, console: Console) -> None:
         ("speed-up", "right"),
         ("of oracle", "right"),
         ("recall", "right"),
-        ("precision", "right"),
         ("over-fetch", "right"),
-        ("recall on misses", "right"),
+        ("on misses", "right"),
         ("demand misses", "right"),
         ("late", "right"),
         ("KB/token", "right"),
@@ -76,7 +79,6 @@ def print_table(content: dict, console: Console) -> None:
             _number(row["speedup_vs_on_demand"], ".2f"),
             _number(row["fraction_of_oracle"], ".2f"),
             _number(row["recall"], ".2f"),
-            _number(row["precision"], ".2f"),
             _number(row["over_fetch"], ".2f"),
             _number(row["recall_on_misses"], ".2f"),
             f"{row['demand_misses']:,}",

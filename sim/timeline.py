@@ -133,6 +133,7 @@ def draw(panels: Sequence[tuple[str, Sequence[Interval]]], path: Path) -> None:
         axis.set_yticks(range(len(tracks)), reversed(tracks), fontsize=8)
         axis.set_title(f"{title}: {end - start:,} cycles", loc="left", fontsize=10)
         axis.set_xlim(0, width)
+        axis.set_ylim(-0.6, len(tracks) - 0.4)
         axis.spines[["top", "right"]].set_visible(False)
     axes[-1, 0].set_xlabel("engine cycles of one token, all layers")
     handles = [Patch(color=COLOURS[name]) for name in ("window", "route", "execute")]

@@ -1,0 +1,178 @@
+"""Turns the predictor's rows into the learned tables of docs/interfaces.md §1b, for the DMA writer.
+
+The rows go out first, the head with the CRC of all goes last: until it is there, what lies in DRAM is refused by a load.
+"""
+
+# Component members come from the signature at run time, and m.If is no context manager to it: pyright cannot see them.
+# pyright: reportAttributeAccessIssue=false, reportGeneralTypeIssues=false
+
+from amaranth import Array, Cat, Const, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from stmoe.hw.layouts import cct_row
+from stmoe.hw.memory.crc import INITIAL, Crc32cUpdate
+from stmoe.hw.memory.writer import write_range
+from stmoe.model.config import EngineConfig
+from stmoe.model.predictor.tables import TableImage
+
+#: Bytes of the head that the CRC step takes in a cycle. Saving is rare: a step over a whole bus word would be many times larger.
+STEP_BYTES = 4
+#: Where the image id stands in the head, in steps.
+IMAGE_ID_STEP = 2
+
+
+class TableSaver(wiring.Component):
+    """Writes one image of the learned tables for every ``start``.
+
+    With s = bus_bytes/4, h words of head and n words of rows: the CRC costs s cycles a word and the offer of a word at least one
+    more, so a save takes about ``h·(s + 1) + n·(s + 1)`` cycles without backpressure. Rows are taken one after the other and
+    held up by the writer. Reset forgets everything; it must not come while ``busy``.
+
+    Parameters
+    ----------
+    config : the build.
+
+    Members
+    -------
+    start : In, pulse; not while ``busy``. The rows of a SAVE follow at ``i_row``.
+    base : In, address of the image; stable while ``busy``.
+    image_id : In, likewise.
+    i_row : stream of rows.
+    o_range, o_word, i_written : to and from ``DmaWriter``.
+    busy : Out, level.
+    done, failed : Out, pulses: the image is written; or it could not be, and DRAM holds no image.
+    """
+
+    def __init__(self, config: EngineConfig):
+        self.config = config
+        super().__init__(
+            {
+                "start": In(1),
+                "base": In(config.addr_bits),
+                "image_id": In(32),
+                "i_row": In(stream.Signature(cct_row(config))),
+                "o_range": Out(stream.Signature(write_range(config))),
+                "o_word": Out(stream.Signature(data.StructLayout({"data": 8 * config.bus_bytes, "last": 1}))),
+                "i_written": In(stream.Signature(data.StructLayout({"error": 1}))),
+                "busy": Out(1),
+                "done": Out(1),
+                "failed": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        """States: IDLE; HEAD_CRC; ROW_RANGE, ROW_CRC, ROW_WORD, ROWS_WRITTEN; HEAD_RANGE, HEAD_WORD, HEAD_WRITTEN."""
+        m = Module()
+        config, image = self.config, TableImage(self.config)
+        bus_bits = 8 * config.bus_bytes
+        m.submodules.crc = crc = Crc32cUpdate(STEP_BYTES)
+        state = Signal(32, reset_less=True)
+        step = Signal(range(max(2, config.bus_bytes // STEP_BYTES)))
+        beat = Signal(range(max(2, image.head_beats, image.row_beats)))
+        row = Signal(range(image.rows))
+        last_step = step == config.bus_bytes // STEP_BYTES - 1
+
+        in_rows = Signal()
+        sealed = Signal()
+        plain = image.head(0)
+        steps = [Const(int.from_bytes(plain[i : i + 4], "little"), 32) for i in range(0, len(plain), STEP_BYTES)]
+        head = Signal(8 * image.head_bytes)
+        word = Signal(bus_bits)
+        head_words = Array(head.word_select(i, bus_bits) for i in range(image.head_beats))
+        row_bits = Signal(image.row_beats * bus_bits)
+        row_words = Array(row_bits.word_select(i, bus_bits) for i in range(image.row_beats))
+        m.d.comb += [
+            # In the CRC's place: the seed while it is computed, then the CRC.
+            steps_head.eq(value)
+            for steps_head, value in zip(
+                (head.word_select(i, 32) for i in range(len(steps))),
+                (
+                    Mux(sealed, ~state, image.signature ^ self.image_id),
+                    *steps[1:IMAGE_ID_STEP],
+                    self.image_id,
+                    *steps[IMAGE_ID_STEP + 1 :],
+                ),
+                strict=True,
+            )
+        ]
+        m.d.comb += [
+            row_bits.eq(Cat(self.i_row.payload)),
+            word.eq(Mux(in_rows, row_words[beat], head_words[beat])),
+            crc.state.eq(state),
+            crc.data.eq(word.word_select(step, 8 * STEP_BYTES)),
+            self.o_word.payload.data.eq(word),
+            self.busy.eq(1),
+        ]
+        last_head = beat == image.head_beats - 1
+        last_of_row = beat == image.row_beats - 1
+
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.comb += self.busy.eq(0)
+                m.d.sync += [state.eq(INITIAL), step.eq(0), beat.eq(0), row.eq(0)]
+                with m.If(self.start):
+                    m.next = "HEAD_CRC"
+            with m.State("HEAD_CRC"):
+                m.d.sync += [state.eq(crc.next), step.eq(step + 1)]
+                with m.If(last_step):
+                    m.d.sync += [step.eq(0), beat.eq(beat + 1)]
+                    with m.If(last_head):
+                        m.d.sync += beat.eq(0)
+                        m.next = "ROW_RANGE"
+            with m.State("ROW_RANGE"):
+                m.d.comb += [
+                    self.o_range.valid.eq(1),
+                    self.o_range.payload.address.eq(self.base + image.head_bytes),
+                    self.o_range.payload.beats.eq(image.rows * image.row_beats),
+                ]
+                with m.If(self.o_range.ready):
+                    m.next = "ROW_CRC"
+            with m.State("ROW_CRC"):
+                m.d.comb += in_rows.eq(1)
+                with m.If(self.i_row.valid):
+                    m.d.sync += [state.eq(crc.next), step.eq(step + 1)]
+                    with m.If(last_step):
+                        m.d.sync += step.eq(0)
+                        m.next = "ROW_WORD"
+            with m.State("ROW_WORD"):
+                last = last_of_row & (row == image.rows - 1)
+                m.d.comb += [in_rows.eq(1), self.o_word.valid.eq(1), self.o_word.payload.last.eq(last)]
+                with m.If(self.o_word.ready):
+                    m.d.comb += self.i_row.ready.eq(last_of_row)
+                    m.d.sync += beat.eq(beat + 1)
+                    m.next = "ROW_CRC"
+                    with m.If(last_of_row):
+                        m.d.sync += [beat.eq(0), row.eq(row + 1)]
+                    with m.If(last):
+                        m.next = "ROWS_WRITTEN"
+            with m.State("ROWS_WRITTEN"):
+                m.d.comb += self.i_written.ready.eq(1)
+                with m.If(self.i_written.valid):
+                    m.d.comb += self.failed.eq(self.i_written.payload.error)
+                    m.next = "HEAD_RANGE"
+                    with m.If(self.i_written.payload.error):
+                        m.next = "IDLE"
+            with m.State("HEAD_RANGE"):
+                m.d.comb += [
+                    self.o_range.valid.eq(1),
+                    self.o_range.payload.address.eq(self.base),
+                    self.o_range.payload.beats.eq(image.head_beats),
+                ]
+                with m.If(self.o_range.ready):
+                    m.next = "HEAD_WORD"
+            with m.State("HEAD_WORD"):
+                m.d.comb += [sealed.eq(1), self.o_word.valid.eq(1), self.o_word.payload.last.eq(last_head)]
+                with m.If(self.o_word.ready):
+                    m.d.sync += beat.eq(beat + 1)
+                    with m.If(last_head):
+                        m.next = "HEAD_WRITTEN"
+            with m.State("HEAD_WRITTEN"):
+                m.d.comb += self.i_written.ready.eq(1)
+                with m.If(self.i_written.valid):
+                    m.d.comb += [
+                        self.done.eq(~self.i_written.payload.error),
+                        self.failed.eq(self.i_written.payload.error),
+                    ]
+                    m.next = "IDLE"
+        return m

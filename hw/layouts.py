@@ -15,7 +15,7 @@ from stmoe.model.predictor.tables import TableImage
 SCORE_BITS = 8
 
 
-class BufferOp(enum.Enum, shape=unsigned(3)):
+class BufferOp(enum.Enum, shape=unsigned(4)):
     """Commands of the buffer manager (docs/interfaces.md §3)."""
 
     PIN = 0
@@ -26,6 +26,7 @@ class BufferOp(enum.Enum, shape=unsigned(3)):
     EVICT = 5
     FLUSH = 6
     CANCEL = 7
+    DEMOTE = 8
 
 
 class LandedStatus(enum.Enum, shape=unsigned(2)):

@@ -101,6 +101,13 @@ class ExpertBuffer:
         self.expert(ref).protected = False
         return Response()
 
+    def demote(self, ref: Ref) -> Response:
+        """Clear the protection, and give ``ref`` up before all others."""
+        if ref in self.lru:
+            self.lru.remove(ref)
+            self.lru.insert(0, ref)
+        return self.unprotect(ref)
+
     def alloc(self, ref: Ref) -> Response:
         """Append a frame to ``ref``: a free one, else the last one of the coldest expert."""
         if not self.free and not self._steal(ref):

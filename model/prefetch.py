@@ -22,13 +22,18 @@ class Plan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What verification says about a prediction and the chunks fetched for it."""
+    """What verification says about a prediction and the chunks fetched for it.
+
+    ``refuted``: the experts that lose their protection, in order. ``demoted``: those of them for which something was fetched,
+    which are given up first if demotion is on.
+    """
 
     predicted: int
     useful: int
     useful_chunks: int
     wasted_chunks: int
-    unprotected: tuple[int, ...]
+    refuted: tuple[int, ...]
+    demoted: tuple[int, ...]
 
 
 def rank(run: Iterable[Predicted], depth: int, shape: ModelShape) -> list[int]:
@@ -63,11 +68,14 @@ def plan(ranked: Sequence[int], resident: Mapping[int, int], chunks: int, budget
 def verify(ranked: Sequence[int], planned: Plan, routed: Sequence[int]) -> Outcome:
     """Settle a prediction once the router has chosen ``routed`` for its layer."""
     chosen = set(routed)
+    refuted = tuple(expert for expert in planned.protected if expert not in chosen)
+    fetched = {expert for expert, _ in planned.fetches}
     useful_chunks = sum(expert in chosen for expert, _ in planned.fetches)
     return Outcome(
         predicted=len(ranked),
         useful=len(chosen & set(ranked)),
         useful_chunks=useful_chunks,
         wasted_chunks=len(planned.fetches) - useful_chunks,
-        unprotected=tuple(expert for expert in planned.protected if expert not in chosen),
+        refuted=refuted,
+        demoted=tuple(expert for expert in refuted if expert in fetched),
     )

@@ -12,7 +12,8 @@ class LruList(wiring.Component):
     """A doubly linked list of nodes from the coldest to the hottest.
 
     One operation a cycle. ``look`` reads the neighbours of ``node``; a ``remove`` in any later cycle unlinks that node, as
-    long as no other operation came between. ``append`` links ``node`` at the hot end. ``coldest`` and ``empty`` are up to
+    long as no other operation came between. ``append`` links ``node`` at the hot end,
+    ``prepend`` at the cold end. ``coldest`` and ``empty`` are up to
     date in the cycle after an operation. Links of nodes that are not in the list are never used, so the memories need no
     initialisation. Resets to the empty list.
 
@@ -23,7 +24,7 @@ class LruList(wiring.Component):
     Members
     -------
     node : the node of the operation.
-    look, remove, append, clear : the operations, at most one in a cycle.
+    look, remove, append, prepend, clear : the operations, at most one in a cycle.
     coldest, empty : the cold end of the list; ``coldest`` has no meaning while ``empty``.
     """
 
@@ -35,6 +36,7 @@ class LruList(wiring.Component):
                 "look": In(1),
                 "remove": In(1),
                 "append": In(1),
+                "prepend": In(1),
                 "clear": In(1),
                 "coldest": Out(clog2(nodes)),
                 "empty": Out(1, init=1),
@@ -82,6 +84,18 @@ class LruList(wiring.Component):
             with m.If(self.empty):
                 m.d.sync += self.coldest.eq(self.node)
             m.d.sync += [hottest.eq(self.node), self.empty.eq(0)]
+        with m.Elif(self.prepend):
+            m.d.comb += [
+                older.write_en.eq(~self.empty),
+                older.write_addr.eq(self.coldest),
+                older.write_data.eq(self.node),
+                newer.write_en.eq(1),
+                newer.write_addr.eq(self.node),
+                newer.write_data.eq(self.coldest),
+            ]
+            with m.If(self.empty):
+                m.d.sync += hottest.eq(self.node)
+            m.d.sync += [self.coldest.eq(self.node), self.empty.eq(0)]
         with m.If(self.clear):
             m.d.sync += self.empty.eq(1)
         return m

@@ -33,10 +33,10 @@ class BufferManager(wiring.Component):
     """Executes buffer commands and landed events, one at a time; landed events first, then the engine, then prefetch.
 
     Cycles from acceptance to a valid response: PIN and PROTECT 4 (3 if nothing is resident), ALLOC 4, or 6 when it takes the
-    frame of another expert (3 or 4 when it fails), RELEASE and UNPROTECT 3, CANCEL 4, EVICT 3 + its frames,
-    FLUSH 1 + max(nodes, frames). PIN then walks its chain, a cycle a chunk, each as long as ``o_ready`` takes to accept it. A landed
-    event takes 3 cycles and, for a selected expert, the transfer on ``o_ready``. The next command is accepted in the cycle
-    after the last of these.
+    frame of another expert (3 or 4 when it fails), RELEASE and UNPROTECT 3, DEMOTE 4 (3 if nothing is resident),
+    CANCEL 4, EVICT 3 + its frames, FLUSH 1 + max(nodes, frames). PIN then walks its chain, a cycle a chunk, each as long as
+    ``o_ready`` takes to accept it. A landed event takes 3 cycles and, for a selected expert, the transfer on ``o_ready``. The
+    next command is accepted in the cycle after the last of these.
 
     A response that is not taken, or a refused ready chunk, stops everything; nothing is lost. After reset the
     tables are initialised as by FLUSH; no stream is accepted while ``busy``.
@@ -228,6 +228,13 @@ class BufferManager(wiring.Component):
                 m.d.comb += [new.protected.eq(0), experts.write_en.eq(1)]
                 with m.If(op == BufferOp.RELEASE):
                     m.d.comb += new.selected.eq(0)
+                m.next = "RESPOND"
+                with m.If((op == BufferOp.DEMOTE) & (row.count != 0)):
+                    m.d.comb += lru.remove.eq(1)
+                    m.next = "COLDEST"
+
+            with m.State("COLDEST"):
+                m.d.comb += lru.prepend.eq(1)
                 m.next = "RESPOND"
 
             with m.State("ALLOC"):

@@ -42,7 +42,8 @@ class PrefetchEngine(wiring.Component):
     **Verify.** The truth is taken in 2 + top_k cycles after the manager's answer to a command in progress, and ``ready`` says that
     the layer may be pinned. If some prefetch is in flight for a verified expert, ``promote`` is high until it has landed; if all in
     flight are for others, they are aborted, and a request the DMA has not taken yet is withdrawn and its frame given back.
-    Afterwards, beside the layer's execution, every protected expert that was not chosen is unprotected. A prediction that did
+    Afterwards, beside the layer's execution, every protected expert that was not chosen is unprotected, or with ``demote``
+    demoted if a chunk of it was fetched for this prediction, as soon as none of it is in flight. A prediction that did
     not get its turn before verify still counts as a prediction. Verify waits while aborted fetches drain, so that no
     expert can be pinned with a chunk that is going to be lost.
 
@@ -58,6 +59,7 @@ class PrefetchEngine(wiring.Component):
     shape, expert_base, image_id : the model; stable while running.
     enable : predictions are used; else they are dropped.
     budget : chunks that may be fetched for one prediction.
+    demote : what was fetched in vain is given up first.
     hold : the layer's own allocations are not finished: from verify until the demand loader is idle (see its proof).
     i_prediction : runs of ``prediction``; always ready.
     i_verify : stream of ``routed``; ready when pinning may begin.
@@ -82,6 +84,7 @@ class PrefetchEngine(wiring.Component):
                 "image_id": In(32),
                 "enable": In(1),
                 "budget": In(BUDGET_BITS),
+                "demote": In(1),
                 "hold": In(1),
                 "i_prediction": In(stream.Signature(prediction(config))),
                 "i_verify": In(stream.Signature(routed(config))),
@@ -122,6 +125,7 @@ class PrefetchEngine(wiring.Component):
         useful = Array(Signal(name=f"useful_{i}", reset_less=True) for i in range(depth))
         position = Signal(clog2(depth + 1), reset_less=True)
         protected = Signal(clog2(depth + 1), reset_less=True)  #: entries that were protected: the first ones
+        fetched_any = Signal(reset_less=True)  #: of the entry being settled
         left = Signal(BUDGET_BITS, reset_less=True)
         # The last fetch handed to ``address``.
         issued_entry = Signal(range(depth), reset_less=True)
@@ -308,6 +312,7 @@ class PrefetchEngine(wiring.Component):
                     m.next = "SETTLE"
 
             with m.State("SCORE"):
+                m.d.sync += fetched_any.eq(fetched[position] != 0)
                 m.next = "CHUNKS"
                 with m.If(position == size):
                     m.d.sync += active.eq(0)
@@ -324,6 +329,8 @@ class PrefetchEngine(wiring.Component):
                     ]
                 with m.Elif((position < protected) & ~useful[position]):
                     m.next = "UNPROTECT"
+                    with m.If(self.demote & fetched_any):
+                        m.next = "DEMOTE"
                 with m.Else():
                     m.d.sync += position.eq(position + 1)
                     m.next = "SCORE"
@@ -331,6 +338,12 @@ class PrefetchEngine(wiring.Component):
             with m.State("UNPROTECT"):
                 m.d.comb += [self.o_command.valid.eq(1), command.op.eq(BufferOp.UNPROTECT)]
                 with m.If(self.o_command.ready):
+                    m.next = "UNPROTECTED"
+
+            with m.State("DEMOTE"):
+                # Pending chunks at the cold end would make the demand loader wait for them.
+                m.d.comb += [self.o_command.valid.eq(~in_flight.holds), command.op.eq(BufferOp.DEMOTE)]
+                with m.If(self.o_command.valid & self.o_command.ready):
                     m.next = "UNPROTECTED"
 
             with m.State("UNPROTECTED"):

@@ -1,6 +1,6 @@
 """The prefetches on their way: which experts they are for, and which of these were chosen after all."""
 
-from amaranth import Array, Module, Signal
+from amaranth import Array, Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -21,6 +21,7 @@ class InFlight(wiring.Component):
     -------
     push, ref : a fetch for expert ``ref`` is issued.
     pop : the oldest has landed.
+    holds : some fetch for expert ``ref`` is in flight.
     match, verified : every fetch for expert ``verified`` is wanted.
     drop : the newest is withdrawn.
     newest : expert of the newest fetch.
@@ -33,6 +34,7 @@ class InFlight(wiring.Component):
             {
                 "push": In(1),
                 "ref": In(ref),
+                "holds": Out(1),
                 "pop": In(1),
                 "match": In(1),
                 "verified": In(ref),
@@ -56,6 +58,7 @@ class InFlight(wiring.Component):
         m.d.comb += [
             last.eq(tail - 1),
             self.newest.eq(Array(refs)[last]),
+            self.holds.eq(Cat(valid[i] & (ref == self.ref) for i, ref in enumerate(refs)).any()),
             self.full.eq(valid.all()),
             self.count.eq(sum(valid[i] & 1 for i in range(FETCHES))),
             self.wanted.eq(sum(valid[i] & wanted[i] for i in range(FETCHES))),

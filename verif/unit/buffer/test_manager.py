@@ -154,10 +154,11 @@ class Bench:
             BufferOp.ALLOC,
             BufferOp.RELEASE,
             BufferOp.UNPROTECT,
+            BufferOp.DEMOTE,
             BufferOp.EVICT,
             BufferOp.CANCEL,
         )
-        op = rng.choices(ops, (3, 2, 30, 5, 4, 1, 1.5))[0]
+        op = rng.choices(ops, (3, 2, 30, 5, 3, 2, 1, 1.5))[0]
         nodes = range(config.nodes_max)
         if parity is not None and config.nodes_max > 1:
             nodes = [n for n in nodes if n % 2 == parity]
@@ -298,6 +299,29 @@ def test_a_landing_nobody_waits_for_is_an_error_and_changes_nothing():
     assert not bench.ready_seen
 
 
+def test_a_demoted_expert_is_the_next_to_give_up_its_frames_until_it_is_used_again():
+    bench = Bench(CONFIGS["tight"], seed=1)
+
+    async def driver(ctx):
+        for i in range(bench.config.frames):
+            await bench.command(ctx, "engine", BufferOp.ALLOC, (0, i // bench.config.chunks_max))
+        while bench.in_flight:
+            await bench.land(ctx, bad=0)
+        await bench.settle(ctx)
+        full = (0, 2)
+        await bench.command(ctx, "prefetch", BufferOp.PROTECT, full)
+        await bench.command(ctx, "prefetch", BufferOp.DEMOTE, full)
+        frame = (await bench.command(ctx, "engine", BufferOp.ALLOC, (1, 0))).frame
+        assert bench.in_flight[frame] == (1, 0)
+        assert frame not in bench.twin.expert(full).frames
+        await bench.command(ctx, "engine", BufferOp.PIN, full, 1)
+        await bench.command(ctx, "engine", BufferOp.ALLOC, (1, 0))
+        counts = [len(bench.twin.expert((0, e)).frames) for e in range(4)]
+        assert counts == [2, 3, 2, 3], "one frame of the demoted expert, then one of the coldest"
+
+    bench.run(driver)
+
+
 def test_response_latency_is_the_documented_one():
     """From acceptance to a valid response; full buffer of one-chunk experts, then an ALLOC that steals."""
     config = CONFIGS["tight"]
@@ -337,7 +361,9 @@ def test_response_latency_is_the_documented_one():
         assert await latency(ctx, BufferOp.PROTECT, (0, 3)) == 4
         assert await latency(ctx, BufferOp.PIN, (0, 4)) == 4
         assert await latency(ctx, BufferOp.UNPROTECT, (0, 3)) == 3
+        assert await latency(ctx, BufferOp.DEMOTE, (0, 3)) == 4
         assert await latency(ctx, BufferOp.EVICT, (0, 3)) == 4
+        assert await latency(ctx, BufferOp.DEMOTE, (0, 3)) == 3
         assert await latency(ctx, BufferOp.FLUSH, (0, 0)) == 1 + max(config.nodes_max, config.frames)
 
     simulate(dut, driver)
@@ -361,6 +387,13 @@ class ForgetsToTouch(ExpertBuffer):
         pass
 
 
+class ForgetsToDemote(ExpertBuffer):
+    """A planted bug: a demoted expert stays where it is in the LRU list."""
+
+    def demote(self, ref):
+        return self.unprotect(ref)
+
+
 class FreesInOrder(ExpertBuffer):
     """A planted bug: the free list is a queue instead of a stack."""
 
@@ -369,7 +402,7 @@ class FreesInOrder(ExpertBuffer):
         self.free.insert(0, self.free.pop())
 
 
-@pytest.mark.parametrize("mutant", [StealsProtected, ForgetsToTouch, FreesInOrder])
+@pytest.mark.parametrize("mutant", [StealsProtected, ForgetsToTouch, ForgetsToDemote, FreesInOrder])
 def test_comparison_catches(mutant):
     bench = Bench(CONFIGS["tight"], seed=0, twin=mutant(CONFIGS["tight"]))
 

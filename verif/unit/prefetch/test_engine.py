@@ -69,11 +69,11 @@ class WithDma(wiring.Component):
 class Bench:
     """What surrounds the engine, and what is known of it. Speeds are chances per cycle."""
 
-    def __init__(self, case, seed, component=PrefetchEngine, calm=0.3, dma_take=0.5, dma_land=0.05):
+    def __init__(self, case, seed, component=PrefetchEngine, calm=0.3, dma_take=0.5, dma_land=0.05, demote=0):
         self.config, self.shape = case
         self.rng = random.Random(seed)
         self.dut = component(self.config)
-        self.calm, self.dma_take, self.dma_land = calm, dma_take, dma_land
+        self.calm, self.dma_take, self.dma_land, self.demote = calm, dma_take, dma_land, demote
         self.buffer = ExpertBuffer(self.config)
         self.image = ImageLayout(self.config, self.shape, base=0x2000)
         self.image_id = self.rng.getrandbits(32)
@@ -112,9 +112,15 @@ class Bench:
             answer = self.buffer.cancel(ref)
             assert answer.ok
         else:
-            assert op in (BufferOp.PROTECT, BufferOp.ALLOC, BufferOp.UNPROTECT)
-            assert not self.in_demand or op is BufferOp.UNPROTECT, "nothing is taken from the layer's own allocations"
+            assert op in (BufferOp.PROTECT, BufferOp.ALLOC, BufferOp.UNPROTECT, BufferOp.DEMOTE)
+            takes_back = op in (BufferOp.UNPROTECT, BufferOp.DEMOTE)
+            assert not self.in_demand or takes_back, "nothing is taken from the layer's own allocations"
             answer = getattr(self.buffer, op.name.lower())(ref)
+        if op is BufferOp.DEMOTE:
+            expert = self.buffer.expert(ref)
+            assert self.demote
+            assert not expert.pending, "nothing at the cold end makes the demand loader wait"
+            assert expert.slot is None
         if op is BufferOp.ALLOC:
             self.refused += not answer.ok
             if answer.ok:
@@ -244,6 +250,7 @@ class Bench:
         ctx.set(self.dut.image_id, self.image_id)
         ctx.set(self.dut.enable, 1)
         ctx.set(self.dut.budget, budget)
+        ctx.set(self.dut.demote, self.demote)
 
     def run(self, sequencer, timeout_cycles=60_000):
         async def driver(ctx):
@@ -275,9 +282,8 @@ class Bench:
         return ids
 
 
-@pytest.mark.parametrize("budget", [0, 5, 0xFFFF])
-def test_undisturbed_fetches_and_counters_are_the_golden_plan(budget):
-    bench = Bench(CASES["roomy"], seed=budget, dma_take=1, dma_land=0.3, calm=0)
+def undisturbed(bench, budget):
+    """Layers in a row, each prediction fetched to its end before the next layer: everything is as planned."""
     want = dict.fromkeys(PULSES, 0)
     shape = bench.shape
 
@@ -298,8 +304,9 @@ def test_undisturbed_fetches_and_counters_are_the_golden_plan(budget):
             await bench.demand(ctx, layer, ids)
             await bench.settle(ctx)
             if run:
-                unprotected = [ref for op, ref in bench.commands if op is BufferOp.UNPROTECT]
-                assert unprotected == [(layer, e) for e in outcome.unprotected]
+                demoted = outcome.demoted if bench.demote else ()
+                taken_back = [(BufferOp.DEMOTE if e in demoted else BufferOp.UNPROTECT, e) for e in outcome.refuted]
+                assert bench.commands == [(op, (layer, e)) for op, e in taken_back]
             bench.commands.clear()
             bench.fetches.clear()
             following = (layer + 1) % shape.layers
@@ -324,7 +331,13 @@ def test_undisturbed_fetches_and_counters_are_the_golden_plan(budget):
         bench.totals["chunks"] = len(bench.fetches)
         bench.totals["useful_chunk"], bench.totals["wasted_chunk"] = 0, len(bench.fetches)
 
-    bench.run(sequencer)
+    return sequencer
+
+
+@pytest.mark.parametrize(("budget", "demote"), [(0, 0), (5, 1), (0xFFFF, 0), (0xFFFF, 1)])
+def test_undisturbed_fetches_and_counters_are_the_golden_plan(budget, demote):
+    bench = Bench(CASES["roomy"], seed=budget, dma_take=1, dma_land=0.3, calm=0, demote=demote)
+    bench.run(undisturbed(bench, budget))
     assert max(bench.verify_cycles) <= 3 + bench.config.top_k_max
 
 
@@ -365,10 +378,11 @@ def storm(bench, steps, stray=0.1):
 
 @pytest.mark.parametrize(("name", "seed"), [("test", 1), ("tight", 0), ("tight", 1), ("one-layer", 0)])
 def test_rules_hold_whatever_comes_when(name, seed):
-    bench = Bench(CASES[name], seed)
+    bench = Bench(CASES[name], seed, demote=seed)
     bench.run(storm(bench, 36))
     assert bench.fetches
     assert bench.aborts
+    assert bool(bench.demote) == any(op is BufferOp.DEMOTE for op, _ in bench.commands)
     if name == "tight":
         assert bench.promotes
         assert bench.withdrawn
@@ -429,3 +443,17 @@ def test_bench_catches(original, replacement):
     bench = Bench(CASES["tight"], 0, component=mutant.PrefetchEngine)
     with pytest.raises((AssertionError, KeyError, TimeoutError)):
         bench.run(storm(bench, 36), timeout_cycles=5_000)
+
+
+def test_bench_catches_a_demotion_that_does_not_wait_for_what_is_in_flight():
+    mutant = planted(engine_module, "self.o_command.valid.eq(~in_flight.holds)", "self.o_command.valid.eq(1)")
+    bench = Bench(CASES["tight"], 1, component=mutant.PrefetchEngine, demote=1)
+    with pytest.raises(AssertionError, match="cold end"):
+        bench.run(storm(bench, 36), timeout_cycles=5_000)
+
+
+def test_bench_catches_a_demotion_of_what_was_resident_before():
+    mutant = planted(engine_module, "self.demote & fetched_any", "self.demote")
+    bench = Bench(CASES["roomy"], 5, component=mutant.PrefetchEngine, dma_take=1, dma_land=0.3, calm=0, demote=1)
+    with pytest.raises(AssertionError):
+        bench.run(undisturbed(bench, 5))

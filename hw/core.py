@@ -1,4 +1,4 @@
-"""The core of the engine: everything between the activation streams and the AXI read port. Wiring only.
+"""The core of the engine: everything between the activation streams and the AXI port. Wiring only.
 
     messages -> frontend -> sequencer -> router | prefetch engine | buffer manager | demand loader | datapath -> result -> messages
 
@@ -21,12 +21,12 @@ from stmoe.hw.control.frontend import Frontend, axis_layout
 from stmoe.hw.control.result import Result
 from stmoe.hw.control.sequencer import Phase, Sequencer
 from stmoe.hw.control.settings import error_event, params_layout
-from stmoe.hw.layouts import Destination, LandedStatus, TableCommand, fetch_request, shape_layout
-from stmoe.hw.memory.axi import AxiRead
+from stmoe.hw.layouts import Destination, LandedStatus, fetch_request, shape_layout
+from stmoe.hw.memory.axi import Axi
 from stmoe.hw.memory.dma import DmaReader
 from stmoe.hw.memory.merge import Merge
-from stmoe.hw.memory.window import WindowBounds
 from stmoe.hw.predictor.st_moe import StMoePredictor
+from stmoe.hw.predictor.table_port import TablePort
 from stmoe.hw.prefetch.engine import PrefetchEngine
 from stmoe.hw.router.loader import RouterLoader
 from stmoe.hw.router.router import RouterUnit
@@ -36,6 +36,8 @@ from stmoe.model.registers import ErrorCode
 
 #: Cycles of outward calm after which nothing moves inside: longer than any pipeline that no ``busy`` covers.
 SETTLE = 15
+#: ERROR_DETAIL of what befalls learned tables.
+TABLES_DETAIL = 0xFFFF
 
 
 class Core(wiring.Component):
@@ -48,11 +50,11 @@ class Core(wiring.Component):
     -------
     shape, params : In, the model and the run-time parameters; stable while ``running``.
     running : In, messages are taken and fetches begun.
-    window : In, bounds of what may be read.
-    clear_tables : In, pulse: the predictor forgets.
+    clear_tables, save_tables, load_tables : In, pulses: the predictor forgets; its tables go to DRAM, come from there.
     i_axis, o_axis : message streams.
-    axi : AXI4 read master.
-    transferring : Out, level: a fetch is outstanding.
+    axi : AXI4 master.
+    transferring : Out, level: a fetch is outstanding, or tables are being written.
+    tables_busy : Out, level: a command for the tables is not done. ``tables_done``: Out, pulse: a save or load is.
     quiescent : Out, level: nothing changes until a message comes.
     done : Out, pulse: a result's last beat was taken.
     error : Out, event.
@@ -66,12 +68,15 @@ class Core(wiring.Component):
                 "shape": In(shape_layout(config)),
                 "params": In(params_layout(config)),
                 "running": In(1),
-                "window": In(WindowBounds(config.addr_bits)),
                 "clear_tables": In(1),
+                "save_tables": In(1),
+                "load_tables": In(1),
                 "i_axis": In(stream.Signature(axis_layout(config))),
                 "o_axis": Out(stream.Signature(axis_layout(config))),
-                "axi": Out(AxiRead(config.addr_bits, config.bus_bytes)),
+                "axi": Out(Axi(config.addr_bits, config.bus_bytes)),
                 "transferring": Out(1),
+                "tables_busy": Out(1),
+                "tables_done": Out(1),
                 "quiescent": Out(1),
                 "done": Out(1),
                 "error": Out(error_event()),
@@ -91,6 +96,7 @@ class Core(wiring.Component):
         m.submodules.manager = self.manager = BufferManager(config)
         m.submodules.demand = self.demand = DemandLoader(config)
         m.submodules.dma = self.dma = DmaReader(config)
+        m.submodules.tables = self.tables = TablePort(config)
         m.submodules.datapath = self.datapath = ExpertDatapath(config)
         m.submodules.result = self.result = Result(config)
         for block in (self.frontend, self.router, self.sequencer, self.predictor, self.prefetch, self.demand):
@@ -101,6 +107,7 @@ class Core(wiring.Component):
         self._routing(m)
         self._prediction(m)
         self._buffer(m)
+        self._tables(m)
         self._memory(m)
         self._execution(m)
         self._status(m)
@@ -162,14 +169,7 @@ class Core(wiring.Component):
         predictor, prefetch, frontend, params = self.predictor, self.prefetch, self.frontend, self.params
         oracle = params.policy == Policy.ORACLE
         connect(m, self.sequencer.o_routed, predictor.i_routed)
-        clear = Signal()
-        with m.If(self.clear_tables):
-            m.d.sync += clear.eq(1)
-        with m.Elif(predictor.i_command.ready):
-            m.d.sync += clear.eq(0)
         m.d.comb += [
-            predictor.i_command.payload.eq(TableCommand.CLEAR),
-            predictor.i_command.valid.eq(clear),
             predictor.params.use_cct.eq(params.policy != Policy.HT),
             predictor.params.use_history.eq(params.policy != Policy.CCT),
             prefetch.enable.eq(self._learns() | oracle),
@@ -181,16 +181,9 @@ class Core(wiring.Component):
             frontend.o_hint.ready.eq(oracle & self.sequencer.hint_go & prefetch.i_prediction.ready),
             predictor.o_prediction.ready.eq(~oracle & prefetch.i_prediction.ready),
         ]
-        for name in (
-            "vote_confidence",
-            "history_weight",
-            "threshold",
-            "step_up",
-            "step_down",
-            "initial",
-            "counter_max",
-        ):
-            m.d.comb += predictor.params[name].eq(params[name])
+        for name in predictor.params.shape().members:
+            if name in params.shape().members:
+                m.d.comb += predictor.params[name].eq(params[name])
         connect(m, self.sequencer.o_verify, prefetch.i_verify)
 
     def _buffer(self, m: Module):
@@ -211,22 +204,49 @@ class Core(wiring.Component):
         pinning = (sequencer.phase == Phase.VERIFY) | (sequencer.phase == Phase.PIN)
         m.d.comb += prefetch.hold.eq(pinning | demand.busy)
 
+    def _tables(self, m: Module):
+        """Learned tables between predictor and DRAM."""
+        tables, params = self.tables, self.params
+        connect(m, tables.o_command, self.predictor.i_command)
+        connect(m, tables.o_row, self.predictor.i_row)
+        connect(m, self.predictor.o_row, tables.i_row)
+        m.d.comb += [
+            tables.clear.eq(self.clear_tables),
+            tables.save.eq(self.save_tables),
+            tables.load.eq(self.load_tables),
+            tables.base.eq(params.table_base),
+            tables.image_id.eq(params.image_id),
+            tables.i_word.eq(self.dma.o_table),
+            tables.i_landed.eq(self.dma.o_landed.payload),
+            tables.landed_valid.eq(self.dma.o_landed.valid & self.dma.o_landed.ready),
+            self.tables_busy.eq(tables.busy),
+            self.tables_done.eq(tables.done),
+        ]
+
     def _memory(self, m: Module):
         """The DMA's two classes of requests, and where landings go."""
         dma, demand, prefetch, loader, params = self.dma, self.demand, self.prefetch, self.router_loader, self.params
         m.submodules.fetches = fetches = Merge(fetch_request(self.config))
+        m.submodules.rare = rare = Merge(fetch_request(self.config))
         for block in (demand, prefetch):
             m.d.comb += [block.expert_base.eq(params.expert_base), block.image_id.eq(params.image_id)]
         connect(m, demand.o_fetch, fetches.i_first)
-        connect(m, loader.o_fetch, fetches.i_second)
+        connect(m, rare.o, fetches.i_second)
+        connect(m, loader.o_fetch, rare.i_first)
+        connect(m, self.tables.o_fetch, rare.i_second)
         for source, sink in ((fetches.o, dma.i_demand), (prefetch.o_fetch, dma.i_prefetch)):
             m.d.comb += [
                 sink.payload.eq(source.payload),
                 sink.valid.eq(source.valid & self.running),
                 source.ready.eq(sink.ready & self.running),
             ]
-        connect(m, flipped(self.window), dma.window)
-        connect(m, dma.axi, flipped(self.axi))
+        for master, base, limit, channels in (
+            (dma, params.read_base, params.read_limit, ("ar", "r")),
+            (self.tables, params.write_base, params.write_limit, ("aw", "w", "b")),
+        ):
+            m.d.comb += [master.window.base.eq(base), master.window.limit.eq(limit)]
+            for name in channels:
+                connect(m, getattr(master.axi, name), flipped(getattr(self.axi, name)))
         chunk = dma.o_landed.payload.destination == Destination.BUFFER
         m.d.comb += [
             dma.promote.eq(prefetch.promote),
@@ -264,13 +284,8 @@ class Core(wiring.Component):
 
     def _status(self, m: Module):
         """Errors, calm, and what the counters count."""
-        dma, sequencer, datapath, prefetch, frontend = (
-            self.dma,
-            self.sequencer,
-            self.datapath,
-            self.prefetch,
-            self.frontend,
-        )
+        dma, sequencer, datapath = self.dma, self.sequencer, self.datapath
+        prefetch, frontend = self.prefetch, self.frontend
         landed = dma.o_landed.payload
         failed = (landed.status == LandedStatus.CRC) | (landed.status == LandedStatus.AXI)
         with m.If(frontend.bad_message):
@@ -285,8 +300,10 @@ class Core(wiring.Component):
                 self.error.code.eq(Mux(landed.status == LandedStatus.CRC, ErrorCode.CRC, ErrorCode.AXI)),
                 self.error.layer.eq(landed.ref.layer),
                 self.error.expert.eq(landed.ref.expert),
-                self.error.detail.eq(landed.frame),
+                self.error.detail.eq(Mux(landed.destination == Destination.TABLES, TABLES_DETAIL, landed.frame)),
             ]
+        with m.If(self.tables.failed):
+            m.d.comb += [self.error.valid.eq(1), self.error.code.eq(ErrorCode.AXI), self.error.detail.eq(TABLES_DETAIL)]
 
         window = (sequencer.phase == Phase.WINDOW) & frontend.idle & ~frontend.o_token.valid
         moving = (
@@ -299,6 +316,7 @@ class Core(wiring.Component):
             | prefetch.busy
             | self.demand.busy
             | self.router_loader.loading
+            | self.tables.busy
         )
         calm = Signal(range(SETTLE + 1))
         with m.If(moving):
@@ -306,7 +324,7 @@ class Core(wiring.Component):
         with m.Elif(calm != SETTLE):
             m.d.sync += calm.eq(calm + 1)
         m.d.comb += [
-            self.transferring.eq(dma.busy),
+            self.transferring.eq(dma.busy | self.tables.writing),
             self.quiescent.eq((calm == SETTLE) & ~moving),
             self.done.eq(self.o_axis.valid & self.o_axis.ready & self.o_axis.payload.last),
         ]

@@ -16,7 +16,6 @@ from stmoe.hw.control.frontend import axis_layout
 from stmoe.hw.control.registers import RegisterFile
 from stmoe.hw.core import Core
 from stmoe.hw.memory.axi import Axi
-from stmoe.hw.memory.writer import DmaWriter
 from stmoe.model.config import EngineConfig
 
 #: Cycles after a register write in which ``quiescent`` stays low.
@@ -35,7 +34,7 @@ class Engine(wiring.Component):
 
     Members
     -------
-    axi : AXI4 master: reads of expert and router images.
+    axi : AXI4 master: reads of expert and router images and learned tables, writes of learned tables.
     axil : AXI4-Lite slave: registers (docs/registers.md).
     i_axis, o_axis : message streams (docs/interfaces.md §2).
     irq : Out, level.
@@ -73,21 +72,19 @@ class Engine(wiring.Component):
             m.d.sync += unwritten.eq(0)
         with m.Elif(unwritten != WRITE_SETTLE):
             m.d.sync += unwritten.eq(unwritten + 1)
-        m.submodules.writer = writer = DmaWriter(self.config)
-        for master, channels in ((core, ("ar", "r")), (writer, ("aw", "w", "b"))):
-            for name in channels:
-                connect(m, getattr(master.axi, name), flipped(getattr(self.axi, name)))
+        connect(m, core.axi, flipped(self.axi))
         m.d.comb += [
             core.shape.eq(registers.shape),
             core.params.eq(registers.params),
             core.running.eq(registers.o_running),
             core.clear_tables.eq(registers.o_clear_tables),
-            core.window.base.eq(registers.params.read_base),
-            core.window.limit.eq(registers.params.read_limit),
-            core.window.lock.eq(0),
+            core.save_tables.eq(registers.o_save_tables),
+            core.load_tables.eq(registers.o_load_tables),
             registers.i_error.eq(core.error),
             registers.i_done.eq(core.done),
             registers.i_quiescent.eq(~core.transferring),
+            registers.i_tables_busy.eq(core.tables_busy),
+            registers.i_tables_done.eq(core.tables_done),
             registers.i_counters.eq(counters.values),
             counters.increments.eq(core.increments),
             counters.snapshot.eq(registers.o_snapshot),

@@ -44,15 +44,19 @@ class _Code(enum.IntEnum):
 
 
 class ErrorCode(_Code):
-    """``STATUS.error``. From CRC to MESSAGE the engine halts; the others refuse a start."""
+    """``STATUS.error``. From CRC to MESSAGE the engine halts; the others refuse a command."""
 
     NONE = 0, "no error"
     CONFIG = 1, "start refused: illegal combination of registers; ERROR_DETAIL is the broken rule"
-    CRC = 2, "a chunk or router image failed its CRC-32C; ERROR_DETAIL is the frame"
-    AXI = 3, "an AXI error response, or an address outside its window; ERROR_DETAIL is the frame"
+    CRC = (
+        2,
+        "a chunk, router image or learned tables failed their CRC-32C; ERROR_DETAIL is the frame, 0xFFFF for tables",
+    )
+    AXI = 3, "an AXI error response, or an address outside its window; ERROR_DETAIL is the frame, 0xFFFF for tables"
     MESSAGE = 4, "a bad message on s_axis; ERROR_DETAIL is the message fault"
     UNCONFIGURED = 5, "start refused: no model has been written since reset"
     BUSY = 6, "start refused: running, halted, or not quiescent yet"
+    TABLES = 7, "save_tables or load_tables refused: not running, one is under way, or both at once"
 
 
 class MessageFault(_Code):
@@ -84,6 +88,7 @@ class ConfigRule(_Code):
     POLICY = 14, "POLICY one of the known numbers"
     SCHEDULE = 15, "the reserved bit of SCHEDULE zero"
     PREDICTOR = 16, "initial, step_up and step_down not over counter_max, and counter_max within the build's counters"
+    TABLE_BASE = 17, "TABLE_BASE a multiple of the bus width in bytes, within the address width"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,6 +240,13 @@ def _identity(config: EngineConfig) -> tuple[Register, ...]:
     )
 
 
+_INTERRUPTS = (
+    ("done", "a result has been sent"),
+    ("error", "STATUS.error was set"),
+    ("tables", "the learned tables have been saved or loaded"),
+)
+
+
 def _control() -> tuple[Register, ...]:
     def bits(*names: tuple[str, str]) -> tuple[Field, ...]:
         return tuple(Field(name=name, lsb=i, width=1, doc=doc) for i, (name, doc) in enumerate(names))
@@ -248,12 +260,14 @@ def _control() -> tuple[Register, ...]:
             fields=bits(
                 ("start", "latch every register below and run; refused with STATUS.error if they break a rule"),
                 ("stop", "stop, wait for outstanding transfers, reset the engine; clears halted and error"),
-                ("clear_tables", "forget what the predictor has learned"),
+                ("clear_tables", "forget what the predictor has learned; a stop forgets it too"),
                 ("snapshot", "copy all counters to the counter registers in one cycle"),
                 (
                     "clear_counters",
                     "zero the running counters; in one write with snapshot nothing is lost or counted twice",
                 ),
+                ("save_tables", "write what the predictor has learned to TABLE_BASE; while running"),
+                ("load_tables", "replace what the predictor has learned by what lies at TABLE_BASE; while running"),
             ),
         ),
         Register(
@@ -274,6 +288,7 @@ def _control() -> tuple[Register, ...]:
                     width=4,
                     doc="error code, below; the first since the last stop or accepted start",
                 ),
+                Field(name="tables", lsb=8, width=1, doc="save_tables or load_tables is under way"),
             ),
             reset=0x2,
         ),
@@ -293,14 +308,14 @@ def _control() -> tuple[Register, ...]:
             offset=0x090,
             access=Access.RW,
             doc="which bits of IRQ_STATUS raise irq",
-            fields=bits(("done", "a result has been sent"), ("error", "STATUS.error was set")),
+            fields=bits(*_INTERRUPTS),
         ),
         Register(
             name="IRQ_STATUS",
             offset=0x094,
             access=Access.W1C,
             doc="pending interrupts; write ones to clear",
-            fields=bits(("done", "a result has been sent"), ("error", "STATUS.error was set")),
+            fields=bits(*_INTERRUPTS),
         ),
     )
 
@@ -353,6 +368,7 @@ def _memory() -> tuple[Register, ...]:
             doc="once one, the window registers and this one refuse writes with SLVERR until aresetn",
             fields=(Field(name="lock", lsb=0, width=1, doc="lock"),),
         ),
+        *_address("TABLE_BASE", 0x188, "address of the learned tables"),
     )
 
 
@@ -494,5 +510,6 @@ def broken_rule(config: EngineConfig, values: Mapping[str, int]) -> ConfigRule |
         ConfigRule.POLICY: get("POLICY") < len(Policy),
         ConfigRule.SCHEDULE: not registers["SCHEDULE"].decode(get("SCHEDULE"))["demote"],
         ConfigRule.PREDICTOR: steps <= learn["counter_max"] < 1 << config.cct_counter_bits,
+        ConfigRule.TABLE_BASE: base_fits("TABLE_BASE"),
     }
     return next((rule for rule, holds in kept.items() if not holds), None)

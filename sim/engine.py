@@ -199,7 +199,7 @@ class Engine:
         """
         reason = self._wait(_STOP_RESULT | _STOP_IRQ, "a result", stall_limit)
         while not reason & _STOP_RESULT:
-            self._check_status()
+            self.check_status()
             # The interrupt is another one than an error's.
             reason = self._wait(_STOP_RESULT, "a result", stall_limit)
         size = self._library.stmoe_result_size(self._live())
@@ -323,12 +323,12 @@ class Engine:
             reason = self._run(_SLICE, stop, stall_limit)
             if reason == _STALLED:
                 if self._registers is not None:
-                    self._check_status()
+                    self.check_status()
                 raise EngineError(f"no progress for {stall_limit} cycles while waiting for {what}: {self.state}")
             if reason:
                 return reason
 
-    def _check_status(self) -> None:
+    def check_status(self) -> None:
         """Raise what STATUS says is wrong."""
         if self._registers is None:
             return

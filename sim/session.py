@@ -13,8 +13,9 @@ from stmoe.model.config import EngineConfig, ModelShape, Policy
 from stmoe.model.images import ImageHeader, ImageLayout, check_image, read_header
 from stmoe.model.moe import LayerResult
 from stmoe.model.predictor.st_moe import LITERAL, Params
+from stmoe.model.predictor.tables import TableImage
 from stmoe.model.registers import ErrorCode, address_values, register_map, shape_values
-from stmoe.sim.engine import Engine
+from stmoe.sim.engine import Engine, EngineError
 from stmoe.sim.errors import UserError
 from stmoe.sim.messages import Activations, Hint, Result
 
@@ -22,6 +23,9 @@ from stmoe.sim.messages import Activations, Hint, Result
 START_CYCLES = 8
 #: Chunks; more than any layer has.
 NO_BUDGET = 0xFFFF
+#: Cycles between two looks at whether learned tables are saved or loaded, and looks until it is given up.
+TABLE_CYCLES = 256
+TABLE_LOOKS = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +54,19 @@ class Setting:
             raise UserError(f"window = {self.window}: must not be negative")
         if not 0 <= self.budget <= NO_BUDGET:
             raise UserError(f"budget = {self.budget}: must be 0 to {NO_BUDGET} chunks")
+
+
+def table_values(config: EngineConfig, layout: ImageLayout, address: int) -> dict[str, int]:
+    """The registers that give learned tables a place in DRAM at ``address``, above the image; they alone may be written."""
+    last = address + TableImage(config).total_bytes - 1
+    if address < layout.base + layout.total_bytes:
+        raise UserError(f"learned tables at {address:#x} would overwrite the model's image")
+    return {
+        **address_values("TABLE_BASE", address),
+        **address_values("READ_WINDOW_LIMIT", last),
+        **address_values("WRITE_WINDOW_BASE", address),
+        **address_values("WRITE_WINDOW_LIMIT", last),
+    }
 
 
 def register_values(config: EngineConfig, layout: ImageLayout, image_id: int, setting: Setting) -> dict[str, int]:
@@ -90,9 +107,18 @@ class Session:
     config : the build.
     image : packed model (docs/interfaces.md §1).
     setting : policy, window and the rest.
+    tables : address of the learned tables above the image, for a session that saves or loads them.
     """
 
-    def __init__(self, engine: Engine, config: EngineConfig, image: NDArray[np.uint8], setting: Setting):
+    def __init__(
+        self,
+        engine: Engine,
+        config: EngineConfig,
+        image: NDArray[np.uint8],
+        setting: Setting,
+        *,
+        tables: int | None = None,
+    ):
         self.engine, self.config, self.setting = engine, config, setting
         self.header: ImageHeader = read_header(image)
         self.layout = check_image(self.header, config)
@@ -100,6 +126,9 @@ class Session:
         engine.load(image, self.layout.base)
         engine.reset()
         engine.write_all(register_values(config, self.layout, self.header.image_id, setting))
+        self._tables = tables
+        if tables is not None:
+            engine.write_all(table_values(config, self.layout, tables))
         engine.command(start=1)
         # A start is checked for some cycles before it is accepted or refused.
         engine.run_window(START_CYCLES)
@@ -137,3 +166,30 @@ class Session:
     def counters(self) -> Mapping[str, int]:
         """A snapshot of the hardware counters."""
         return self.engine.counters()
+
+    def save_tables(self) -> bytes:
+        """Have the engine write what its predictor has learned; the bytes in memory (``TableImage.unpack`` reads them)."""
+        address, size = self._table_range()
+        self._table_command(save_tables=1)
+        return self.engine.memory[address : address + size].tobytes()
+
+    def load_tables(self, data: bytes) -> None:
+        """Put ``data`` into memory and have the predictor replace what it has learned. ``ValueError``: not for this engine."""
+        address, _ = self._table_range()
+        TableImage(self.config).unpack(data, self.header.image_id)
+        self.engine.load(data, address)
+        self._table_command(load_tables=1)
+
+    def _table_range(self) -> tuple[int, int]:
+        if self._tables is None:
+            raise UserError("this session has no place for learned tables")
+        return self._tables, TableImage(self.config).total_bytes
+
+    def _table_command(self, **command: int) -> None:
+        self.engine.command(**command)
+        for _ in range(TABLE_LOOKS):
+            if not self.engine.status()["tables"]:
+                self.engine.check_status()
+                return
+            self.engine.run_window(TABLE_CYCLES)
+        raise EngineError(f"the engine does not finish with {next(iter(command))}")

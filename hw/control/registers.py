@@ -44,11 +44,13 @@ class RegisterFile(wiring.Component):
     i_error : In, ``error_event``; counts while running, the first one halts.
     i_done : In, pulse: a result's last beat was taken.
     i_quiescent : In, no transfer is outstanding.
+    i_tables_busy : In, level: learned tables are being saved or loaded. ``i_tables_done``: In, pulse: they have been.
     i_counters : In, ``snapshot_layout``.
     o_start : Out, pulse: the first cycle of ``o_running``.
     o_running : Out, take messages. When it falls, begin no new transfer.
     o_reset : Out, pulse: everything outstanding has ended, reset the engine.
     o_clear_tables, o_snapshot, o_clear_counters : Out, pulses.
+    o_save_tables, o_load_tables : Out, pulses, while running only.
     shape : Out, ``shape_layout``, stable from ``o_start`` to ``o_reset``.
     params : Out, ``params_layout``, likewise.
     irq : Out, level.
@@ -63,11 +65,15 @@ class RegisterFile(wiring.Component):
                 "i_error": In(error_event()),
                 "i_done": In(1),
                 "i_quiescent": In(1),
+                "i_tables_busy": In(1),
+                "i_tables_done": In(1),
                 "i_counters": In(snapshot_layout()),
                 "o_start": Out(1),
                 "o_running": Out(1),
                 "o_reset": Out(1),
                 "o_clear_tables": Out(1),
+                "o_save_tables": Out(1),
+                "o_load_tables": Out(1),
                 "o_snapshot": Out(1),
                 "o_clear_counters": Out(1),
                 "shape": Out(shape_layout(config)),
@@ -82,7 +88,8 @@ class RegisterFile(wiring.Component):
         settings = Signal(settings_layout(self.config), init={r.name: r.reset for r in self._writable()})
         # Registered, so that the path from the bus ends here and each command is one pulse.
         command = Signal(control_layout(self.config))
-        irq_pending, irq_set = Signal(2), Signal(2)
+        interrupts = len(self.map["IRQ_STATUS"].fields)
+        irq_pending, irq_set = Signal(interrupts), Signal(interrupts)
         m.d.comb += [
             run.settings.eq(settings),
             run.i_start.eq(command.start),
@@ -92,25 +99,31 @@ class RegisterFile(wiring.Component):
             self.o_start.eq(run.o_start),
             self.o_running.eq(run.o_running),
             self.o_reset.eq(run.o_reset),
+            run.i_tables.eq(command.save_tables | command.load_tables),
+            run.i_tables_free.eq(~self.i_tables_busy & ~(command.save_tables & command.load_tables)),
             self.o_clear_tables.eq(command.clear_tables),
+            self.o_save_tables.eq(command.save_tables & run.o_tables),
+            self.o_load_tables.eq(command.load_tables & run.o_tables),
             self.o_snapshot.eq(command.snapshot),
             self.o_clear_counters.eq(command.clear_counters),
             self.shape.eq(run.shape),
             self.params.eq(run.params),
-            irq_set.eq(Cat(self.i_done, run.o_raised)),
+            irq_set.eq(Cat(self.i_done, run.o_raised, self.i_tables_done)),
         ]
         self._elaborate_writes(m, settings, command, irq_pending, irq_set)
-        self._elaborate_reads(m, settings, self._status(run, settings) | {"IRQ_STATUS": irq_pending})
+        self._elaborate_reads(m, settings, self._status(run, settings, command) | {"IRQ_STATUS": irq_pending})
         m.d.sync += self.irq.eq((irq_pending & settings["IRQ_ENABLE"]).any())
         return m
 
-    def _status(self, run: RunControl, settings) -> dict[str, Value]:
+    def _status(self, run: RunControl, settings, command) -> dict[str, Value]:
         status = {
             "running": run.o_running,
             "quiescent": run.i_quiescent & (run.o_state != RunState.STOPPING),
             "halted": run.o_state == RunState.HALTED,
             "window_lock": settings["WINDOW_LOCK"][0],
             "error": run.o_error.code,
+            # From the first cycle on in which the command can be known to have been written.
+            "tables": self.i_tables_busy | command.save_tables | command.load_tables,
         }
         info = {"layer": run.o_error.layer, "expert": run.o_error.expert}
         return {
@@ -126,7 +139,7 @@ class RegisterFile(wiring.Component):
         bus = self.bus
         strobe = Cat(bit.replicate(8) for bit in bus.write_strb)
         ones = bus.write_data & strobe
-        clear = Signal(2)
+        clear = Signal.like(irq_pending)
         locked = settings["WINDOW_LOCK"][0]
         m.d.sync += command.eq(0)
         m.d.comb += bus.write_error.eq(1)

@@ -39,6 +39,8 @@ class RunControl(wiring.Component):
     i_start, i_stop : In, pulses.
     i_error : In, ``error_event``; ignored unless running.
     i_quiescent : In, no transfer is outstanding.
+    i_tables : In, pulse: the tables are to be saved or loaded. ``i_tables_free``: In, level: they can be.
+    o_tables : Out, pulse, in the same cycle: ``i_tables`` is not refused.
     o_state : Out, ``RunState``.
     o_start : Out, pulse: the first cycle of ``o_running``.
     o_running : Out, take messages. When it falls, begin no new transfer.
@@ -57,6 +59,9 @@ class RunControl(wiring.Component):
                 "i_stop": In(1),
                 "i_error": In(error_event()),
                 "i_quiescent": In(1),
+                "i_tables": In(1),
+                "i_tables_free": In(1),
+                "o_tables": Out(1),
                 "o_state": Out(RunState),
                 "o_start": Out(1),
                 "o_running": Out(1),
@@ -78,6 +83,7 @@ class RunControl(wiring.Component):
             self.shape.eq(check.o_shape),
             self.params.eq(check.o_params),
             self.o_running.eq(state == RunState.RUNNING),
+            self.o_tables.eq(self.i_tables & self.i_tables_free & self.o_running),
         ]
 
         def refuse(code: ErrorCode, detail: ValueLike = 0):
@@ -85,6 +91,9 @@ class RunControl(wiring.Component):
             m.d.sync += [error.eq(0), error.code.eq(code), error.detail.eq(detail)]
 
         m.d.sync += self.o_start.eq(0)
+        # What halted the engine stays to be read; what follows here is worth more.
+        with m.If(self.i_tables & ~self.o_tables & (state != RunState.HALTED)):
+            refuse(ErrorCode.TABLES)
         with m.Switch(state):
             with m.Case(RunState.IDLE), m.If(self.i_start):
                 with m.If(self.i_quiescent):

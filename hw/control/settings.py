@@ -33,6 +33,7 @@ def params_layout(config: EngineConfig) -> data.StructLayout:
             "read_limit": config.addr_bits,
             "write_base": config.addr_bits,
             "write_limit": config.addr_bits,
+            "table_base": config.addr_bits,
             "policy": clog2(len(Policy)),
             "split": 1,
             "serial": 1,

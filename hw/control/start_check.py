@@ -104,6 +104,7 @@ class StartCheck(wiring.Component):
             ConfigRule.SCHEDULE: ~self._field("SCHEDULE", "demote"),
             ConfigRule.PREDICTOR: Cat(step <= counter_max for step in steps).all()
             & (counter_max < 1 << config.cct_counter_bits),
+            ConfigRule.TABLE_BASE: self._base_fits("TABLE_BASE"),
         }
 
     def _base_fits(self, name: str):
@@ -143,6 +144,7 @@ class StartCheck(wiring.Component):
             params.read_limit.eq(self._address("READ_WINDOW_LIMIT")),
             params.write_base.eq(self._address("WRITE_WINDOW_BASE")),
             params.write_limit.eq(self._address("WRITE_WINDOW_LIMIT")),
+            params.table_base.eq(self._address("TABLE_BASE")),
             params.policy.eq(self._value("POLICY")),
             params.prefetch_budget.eq(self._value("PREFETCH_BUDGET")),
         ]

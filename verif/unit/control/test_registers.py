@@ -45,6 +45,7 @@ def legal_settings(config: EngineConfig, shape: ModelShape) -> dict[str, int]:
         **address_values("EXPERT_BASE", 0x8000),
         **address_values("READ_WINDOW_BASE", 0x1000),
         **address_values("READ_WINDOW_LIMIT", (1 << config.addr_bits) - 1),
+        **address_values("TABLE_BASE", 0x4000),
         "POLICY": Policy.CCT,
         "SCHEDULE": 0b01,
         "PREDICTOR_SCORE": 3 | 5 << 8 | 1 << 16,
@@ -196,6 +197,7 @@ def test_start_derives_shape_and_params_and_later_writes_wait_for_the_next_start
             "read_limit": (1 << config.addr_bits) - 1,
             "write_base": 0,
             "write_limit": 0,
+            "table_base": 0x4000,
             "policy": Policy.CCT,
             "split": 1,
             "serial": 0,
@@ -259,6 +261,7 @@ ILLEGAL = {
         {"PREDICTOR_LEARN": 8 << 16 | 7 << 24},
         {"PREDICTOR_LEARN": 16 << 24},
     ],
+    ConfigRule.TABLE_BASE: [{"TABLE_BASE_LO": 0x4004}, {"TABLE_BASE_HI": 1}],
 }
 
 
@@ -363,7 +366,7 @@ def test_an_engine_error_halts_keeps_the_first_and_needs_a_stop():
         assert not ctx.get(file.o_running)
         await driver.control(start=1)
         await ctx.tick().repeat(4)
-        expected = {"running": 0, "quiescent": 0, "halted": 1, "window_lock": 0, "error": ErrorCode.CRC}
+        expected = {"running": 0, "quiescent": 0, "halted": 1, "window_lock": 0, "error": ErrorCode.CRC, "tables": 0}
         assert await driver.fields("STATUS") == expected
         assert await driver.fields("ERROR_INFO") == {"layer": 2, "expert": 5}
         assert await driver.read("ERROR_DETAIL") == 33
@@ -454,6 +457,54 @@ def test_a_command_is_one_pulse_and_no_other(name):
     simulator.add_testbench(watch, background=True)
     simulator.run()
     assert pulses == dict.fromkeys(pulses, 0) | {name: 1}
+
+
+def test_tables_are_saved_and_loaded_while_running_one_at_a_time():
+    bench, pulses = Bench(TEST), []
+
+    async def watch(ctx):
+        async for _, _, save, load in ctx.tick().sample(bench.file.o_save_tables, bench.file.o_load_tables):
+            pulses.extend(["save"] * save + ["load"] * load)
+
+    async def testbench(ctx):
+        driver, file = Driver(ctx, bench, random.Random(5)), bench.file
+        ctx.set(file.i_quiescent, 1)
+
+        async def order(**bits):
+            """Write CONTROL; the pulses that followed, and the error."""
+            pulses.clear()
+            await driver.control(**bits)
+            await ctx.tick().repeat(4)
+            return tuple(pulses), (await driver.error())[0]
+
+        await driver.configure(legal_settings(TEST, TEST_SHAPE))
+        assert await order(save_tables=1) == ((), ErrorCode.TABLES)
+        assert await driver.read("IRQ_STATUS") == 0b010
+        await driver.control(start=1)
+        await ctx.tick().repeat(4)
+        assert await order(save_tables=1) == (("save",), ErrorCode.NONE)
+        assert await order(load_tables=1) == (("load",), ErrorCode.NONE)
+        ctx.set(file.i_tables_busy, 1)
+        assert (await driver.fields("STATUS"))["tables"] == 1
+        assert await order(load_tables=1) == ((), ErrorCode.TABLES)
+        ctx.set(file.i_tables_busy, 0)
+        assert await order(save_tables=1, load_tables=1) == ((), ErrorCode.TABLES)
+        assert (await driver.fields("STATUS"))["running"] == 1
+        await driver.write("IRQ_STATUS", 0b111)
+        await driver.write("IRQ_ENABLE", 0b100)
+        ctx.set(file.i_tables_done, 1)
+        await ctx.tick()
+        ctx.set(file.i_tables_done, 0)
+        await ctx.tick().repeat(2)
+        assert ctx.get(file.irq)
+        assert await driver.read("IRQ_STATUS") == 0b100
+        ctx.set(file.i_error, error_event().const({"valid": 1, "code": ErrorCode.AXI, "detail": 0xFFFF}))
+        await ctx.tick()
+        ctx.set(file.i_error, error_event().const(None))
+        # The error that halted stays to be read.
+        assert await order(save_tables=1) == ((), ErrorCode.AXI)
+
+    simulate(bench, testbench, background=(watch,))
 
 
 def test_done_interrupts_only_when_enabled_and_clears_by_writing_one():

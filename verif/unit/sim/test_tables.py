@@ -1,0 +1,179 @@
+"""Learned tables by register, through the whole engine: saved, restarted, loaded, against the predictor's twin."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stmoe.model.config import Policy
+from stmoe.model.images import pack
+from stmoe.model.moe import moe_layer
+from stmoe.model.predictor.st_moe import LITERAL, StMoe
+from stmoe.model.predictor.tables import TableImage
+from stmoe.model.presets import preset
+from stmoe.model.quantize import random_activations, random_model
+from stmoe.model.registers import ErrorCode
+from stmoe.sim.build import Build
+from stmoe.sim.compiled import compile_engine
+from stmoe.sim.dram.config import POINTS
+from stmoe.sim.engine import Engine, EngineError
+from stmoe.sim.errors import UserError
+from stmoe.sim.session import START_CYCLES, Session, Setting
+
+CACHE = Path(__file__).resolve().parents[3] / "build" / "native"
+TEST, SHAPE = preset("test")
+MODEL = random_model(SHAPE, 3)
+IMAGE = pack(MODEL, TEST)
+TABLES = TableImage(TEST)
+PLACE = -(-IMAGE.size // 4096) * 4096
+SETTING = Setting(policy=Policy.ST_MOE, window=3000, predictor=LITERAL)
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def build() -> Build:
+    return compile_engine(TEST, CACHE)
+
+
+@pytest.fixture
+def engine(build):
+    with Engine(build, POINTS["ddr3-16"], np.zeros(PLACE + 4096, np.uint8), TEST, seed=7) as engine:
+        yield engine
+
+
+class Run:
+    """Tokens of one sequence through session and twin; the twin's count of predicted and rightly predicted experts."""
+
+    def __init__(self, session: Session, twin: StMoe):
+        self.session, self.twin = session, twin
+        self.predicted = self.useful = self.token = 0
+        self.expected: set[int] = set()
+        # Few kinds of activations, so that there is something to learn.
+        rng = np.random.default_rng(4)
+        self.inputs = [random_activations(rng, SHAPE.d_model) for _ in range(3)]
+
+    def layer(self, layer: int, before=lambda: None) -> None:
+        x16, exponent = self.inputs[(self.token * self.token + layer) % len(self.inputs)]
+        golden = moe_layer(MODEL.layers[layer], SHAPE, x16, exponent)
+        before()
+        result = self.session.layer(layer, 1, self.token, x16, exponent)
+        assert np.array_equal(result.y, golden.y)
+        ids = [int(e) for e in golden.ids[: SHAPE.top_k]]
+        if layer:
+            self.predicted += len(self.expected)
+            self.useful += len(self.expected & set(ids))
+        self.expected = {e for e, _ in self.twin.observe(layer, 1, self.token, ids)}
+
+    def tokens(self, count: int) -> None:
+        for _ in range(count):
+            for layer in range(SHAPE.layers):
+                self.layer(layer)
+            self.token += 1
+
+    def check(self) -> None:
+        counters = self.session.counters()
+        assert (counters["predicted"], counters["predicted_useful"]) == (self.predicted, self.useful)
+        assert self.useful
+
+
+def start(engine: Engine) -> Session:
+    return Session(engine, TEST, IMAGE, SETTING, tables=PLACE)
+
+
+def fresh_twin() -> StMoe:
+    return StMoe(TEST, LITERAL, SHAPE.layers, SHAPE.experts)
+
+
+def test_what_was_saved_is_the_twins_and_goes_on_after_a_restart_and_a_stop(engine):
+    run = Run(start(engine), fresh_twin())
+    run.tokens(5)
+    saved = run.session.save_tables()
+    assert saved == TABLES.pack(run.twin.dump(), run.session.header.image_id)
+    run.tokens(2)
+    run.check()
+
+    again = Run(start(engine), fresh_twin())
+    again.session.load_tables(saved)
+    again.twin.load(TABLES.unpack(saved, again.session.header.image_id))
+    again.tokens(3)
+    again.check()
+    without = Run(start(engine), fresh_twin())
+    without.tokens(3)
+    without.check()
+    assert again.predicted != without.predicted, "what was loaded shows"
+
+    # A stop forgets.
+    engine.command(stop=1)
+    engine.run_window(100)
+    engine.command(start=1)
+    engine.run_window(START_CYCLES)
+    assert TABLES.unpack(without.session.save_tables(), without.session.header.image_id) == [0] * TABLES.rows
+
+
+def test_a_stop_in_the_middle_of_a_save_lets_it_end(engine):
+    run = Run(start(engine), fresh_twin())
+    run.tokens(3)
+    engine.command(save_tables=1)
+    engine.run_window(40)
+    assert engine.status()["tables"]
+    engine.command(stop=1)
+    assert not engine.status()["quiescent"]
+    engine.run_window(20_000)
+    assert engine.status() == {"running": 0, "quiescent": 1, "halted": 0, "window_lock": 0, "error": 0, "tables": 0}
+    expected = TABLES.pack(run.twin.dump(), run.session.header.image_id)
+    assert bytes(engine.memory[PLACE : PLACE + TABLES.total_bytes]) == expected
+
+
+def test_saving_and_loading_while_a_token_is_computed_changes_no_result(engine):
+    run = Run(start(engine), fresh_twin())
+    run.tokens(2)
+    for command in ({"save_tables": 1}, {"load_tables": 1}):
+        for layer in range(SHAPE.layers):
+            run.layer(layer, lambda fields=command: engine.command(**fields))
+        run.token += 1
+    engine.run_window(5000)
+    assert engine.status()["error"] == ErrorCode.NONE
+
+
+def test_tables_of_another_model_and_damaged_ones_are_refused(engine):
+    session = start(engine)
+    session.engine.run_window(1000)
+    image_id = session.header.image_id
+    other = TABLES.pack([0] * TABLES.rows, image_id ^ 1)
+    with pytest.raises(ValueError, match="of image"):
+        session.load_tables(other)
+    # A host that does not look: the engine does.
+    engine.load(other, PLACE)
+    engine.command(load_tables=1)
+    engine.run_window(20_000)
+    assert engine.status()["halted"]
+    with pytest.raises(EngineError, match="CRC: layer 0, expert 0, detail 65535"):
+        engine.check_status()
+    engine.command(stop=1)
+    engine.run_window(100)
+    engine.command(start=1)
+    engine.run_window(START_CYCLES)
+    run = Run(session, fresh_twin())
+    run.tokens(4)
+    run.check()
+
+
+def test_a_closed_window_and_a_command_while_stopped_are_errors(engine):
+    session = Session(engine, TEST, IMAGE, SETTING)
+    with pytest.raises(UserError, match="no place"):
+        session.save_tables()
+    before = engine.memory.copy()
+    engine.command(save_tables=1)
+    engine.run_window(5000)
+    with pytest.raises(EngineError, match="AXI"):
+        engine.check_status()
+    assert np.array_equal(engine.memory, before)
+    engine.command(stop=1)
+    engine.run_window(100)
+    engine.command(load_tables=1)
+    engine.run_window(10)
+    with pytest.raises(EngineError, match="TABLES"):
+        engine.check_status()
+    with pytest.raises(UserError, match="overwrite"):
+        Session(engine, TEST, IMAGE, SETTING, tables=64)

@@ -174,6 +174,7 @@ class Core(wiring.Component):
             predictor.params.use_history.eq(params.policy != Policy.CCT),
             prefetch.enable.eq(self._learns() | oracle),
             prefetch.budget.eq(params.prefetch_budget),
+            prefetch.demote.eq(params.demote),
             prefetch.i_prediction.valid.eq(
                 Mux(oracle, frontend.o_hint.valid & self.sequencer.hint_go, predictor.o_prediction.valid)
             ),

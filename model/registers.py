@@ -86,7 +86,6 @@ class ConfigRule(_Code):
     READ_WINDOW = 12, "READ_WINDOW base not over limit, limit within the address width"
     WRITE_WINDOW = 13, "WRITE_WINDOW base not over limit, limit within the address width"
     POLICY = 14, "POLICY one of the known numbers"
-    SCHEDULE = 15, "the reserved bit of SCHEDULE zero"
     PREDICTOR = 16, "initial, step_up and step_down not over counter_max, and counter_max within the build's counters"
     TABLE_BASE = 17, "TABLE_BASE a multiple of the bus width in bytes, within the address width"
 
@@ -390,7 +389,7 @@ def _policy() -> tuple[Register, ...]:
             fields=(
                 Field(name="split", lsb=0, width=1, doc="one expert a tile (1), or all tiles ganged on its chunks (0)"),
                 Field(name="serial", lsb=1, width=1, doc="load all of a layer's experts, then compute: for comparison"),
-                Field(name="demote", lsb=2, width=1, doc="reserved, zero"),
+                Field(name="demote", lsb=2, width=1, doc="give up first what was prefetched and then not chosen"),
             ),
         ),
         Register(
@@ -508,7 +507,6 @@ def broken_rule(config: EngineConfig, values: Mapping[str, int]) -> ConfigRule |
         ConfigRule.READ_WINDOW: window_fits("READ_WINDOW"),
         ConfigRule.WRITE_WINDOW: window_fits("WRITE_WINDOW"),
         ConfigRule.POLICY: get("POLICY") < len(Policy),
-        ConfigRule.SCHEDULE: not registers["SCHEDULE"].decode(get("SCHEDULE"))["demote"],
         ConfigRule.PREDICTOR: steps <= learn["counter_max"] < 1 << config.cct_counter_bits,
         ConfigRule.TABLE_BASE: base_fits("TABLE_BASE"),
     }

@@ -37,6 +37,7 @@ def params_layout(config: EngineConfig) -> data.StructLayout:
             "policy": clog2(len(Policy)),
             "split": 1,
             "serial": 1,
+            "demote": 1,
             "threshold": SCORE_BITS,
             "history_weight": SCORE_BITS,
             "vote_confidence": 1,

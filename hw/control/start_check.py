@@ -101,7 +101,6 @@ class StartCheck(wiring.Component):
             ConfigRule.READ_WINDOW: self._window_fits("READ_WINDOW"),
             ConfigRule.WRITE_WINDOW: self._window_fits("WRITE_WINDOW"),
             ConfigRule.POLICY: self._value("POLICY") < len(Policy),
-            ConfigRule.SCHEDULE: ~self._field("SCHEDULE", "demote"),
             ConfigRule.PREDICTOR: Cat(step <= counter_max for step in steps).all()
             & (counter_max < 1 << config.cct_counter_bits),
             ConfigRule.TABLE_BASE: self._base_fits("TABLE_BASE"),
@@ -148,7 +147,7 @@ class StartCheck(wiring.Component):
             params.policy.eq(self._value("POLICY")),
             params.prefetch_budget.eq(self._value("PREFETCH_BUDGET")),
         ]
-        for name in ("split", "serial"):
+        for name in ("split", "serial", "demote"):
             m.d.comb += params[name].eq(self._field("SCHEDULE", name))
         for name in ("threshold", "history_weight", "vote_confidence"):
             m.d.comb += params[name].eq(self._field("PREDICTOR_SCORE", name))

@@ -8,7 +8,7 @@ two classes of fetches share one matrix, so the register is the caller's.
 # Component members come from the signature at run time: pyright cannot see them.
 # pyright: reportAttributeAccessIssue=false
 
-from amaranth import Cat, Module
+from amaranth import Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -30,9 +30,11 @@ def update_rows(data_bits: int) -> list[int]:
 class Crc32cUpdate(wiring.Component):
     """Next CRC-32C state from a state and one bus word. Combinational; no reset.
 
+    The state and the first four bytes enter only as their XOR, which leaves 32 XOR trees over the width of the bus.
+
     Parameters
     ----------
-    data_bytes : bytes a cycle, first byte in the low bits.
+    data_bytes : bytes a cycle, at least 4, first byte in the low bits.
 
     Members
     -------
@@ -42,13 +44,17 @@ class Crc32cUpdate(wiring.Component):
     """
 
     def __init__(self, data_bytes: int):
+        if data_bytes < 4:
+            raise ValueError(f"data_bytes = {data_bytes}: must be at least 4")
         self.data_bytes = data_bytes
         super().__init__({"state": In(32), "data": In(8 * data_bytes), "next": Out(32)})
 
     def elaborate(self, platform):
         """32 XOR trees."""
         m = Module()
-        inputs = Cat(self.state, self.data)
+        mixed = Signal.like(self.data)
+        m.d.comb += mixed.eq(self.data ^ self.state)
         for i, row in enumerate(update_rows(8 * self.data_bytes)):
-            m.d.comb += self.next[i].eq((inputs & row).xor())
+            # Selected, not masked: simulators then reduce words under a mask, where a constant mask costs them every bit.
+            m.d.comb += self.next[i].eq(Cat(bit for j, bit in enumerate(mixed) if row >> (32 + j) & 1).xor())
         return m

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from stmoe.sim.errors import UserError
 from stmoe.sim.toolchain import Verilator, find_verilator
 
 TOP = "stmoe_engine"
+BENCH = "stmoe_bench"
 NATIVE = Path(__file__).resolve().parent / "native"
 DRIVER = NATIVE / "engine.cpp"
 HEADERS = (NATIVE / "dram.h", NATIVE / "memory.h")
@@ -45,6 +47,10 @@ _MAKE_VARIABLES = (
     "CFG_CXXFLAGS_PCH_I=-include",
     "CFG_GCH_IF_CLANG=",
 )
+
+
+_PORT = re.compile(r"\b(input|output)\s+(?:reg\s+|wire\s+)?(\[\d+:0\])?\s*(\w+)")
+_CLOCKED = re.compile(r"aresetn|m_axis?_")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,14 +97,17 @@ def build_engine(
     work.mkdir(parents=True)
     visibility = work / "visibility.vlt"
     visibility.write_text(_visibility(options))
+    bench = work / f"{BENCH}.v"
+    bench.write_text(_bench(sources))
     command = [
         verilator.program,
         *_VERILATOR_FLAGS,
         *(("--trace", "--trace-structs") if options.vcd else ()),
-        *("--top-module", TOP, "--exe", str(DRIVER), "--Mdir", str(work), "-o", "libstmoe.so"),
+        *("--top-module", BENCH, "--prefix", f"V{TOP}", "--exe", str(DRIVER), "--Mdir", str(work), "-o", "libstmoe.so"),
         *("-CFLAGS", f"{_CXX_FLAGS} -I{NATIVE}", "-LDFLAGS", "-shared"),
         *(f"-I{path.resolve()}" for path in include),
         str(visibility),
+        str(bench),
         *(str(path.resolve()) for path in sources),
     ]
     log = work / "build.log"
@@ -143,6 +152,36 @@ def _visibility(options: BuildOptions) -> str:
             if not module:
                 raise ValueError(f"signal {name!r}: must be written as {TOP}.instance.signal")
             lines.append(f'{command} -module "{module}" -var "{signal}"')
+    return "\n".join(lines) + "\n"
+
+
+def _bench(sources: Sequence[Path]) -> str:
+    """The engine in a module that takes the inputs of ``_CLOCKED`` over at the rising edge.
+
+    The driver sets them for the cycle that begins. Were they wires, all that hangs on them, which for the reset is the next state of
+    every register, would be evaluated again after each change of the clock.
+    """
+    text = "".join(path.read_text() for path in sources)
+    module = re.search(rf"^module {TOP}\b.*?^endmodule", text, re.MULTILINE | re.DOTALL)
+    if module is None:
+        raise UserError(f"no module {TOP} in {', '.join(map(str, sources))}")
+    ports = _PORT.findall(module[0])
+    clocked = [(width, name) for direction, width, name in ports if direction == "input" and _CLOCKED.match(name)]
+    registers = {name for _, name in clocked}
+    connections = (f".{name}({name}{'_now' if name in registers else ''})" for _, _, name in ports)
+    lines = [
+        f"module {BENCH} (",
+        ",\n".join(f"  {direction} wire {width} {name}" for direction, width, name in ports),
+        ");",
+        *(f"  reg {width} {name}_now;" for width, name in clocked),
+        "  always @(posedge aclk) begin",
+        *(f"    {name}_now <= {name};" for _, name in clocked),
+        "  end",
+        f"  {TOP} {TOP} (",
+        "    " + ",\n    ".join(connections),
+        "  );",
+        "endmodule",
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -1,7 +1,8 @@
 // The compiled back-end: a Verilated stmoe_engine, the memory behind its AXI port and the ends of its streams, behind a C API.
 //
-// One step is one clock cycle. The inputs of a cycle are driven and evaluated before it begins; its outputs are sampled, the
-// rising edge is evaluated, memory and streams move on, and the inputs of the next cycle are driven: all sides are registered.
+// One step is one clock cycle. Its outputs are sampled, memory and streams move on, and the rising edge is evaluated together with
+// the inputs of the next cycle: all sides are registered. The bench that sim/build.py puts around the engine takes AXI and reset
+// over at the edge, so that they are evaluated once a cycle; s_axil and s_axis are driven directly.
 #include <deque>
 #include <string>
 #include <vector>
@@ -110,15 +111,15 @@ class Engine {
         receiving_ = Result{};
         top_->s_axil_awvalid = top_->s_axil_wvalid = top_->s_axil_arvalid = 0;
         top_->s_axil_bready = top_->s_axil_rready = 1;
-        top_->aresetn = 0;
-        drive();
-        settle();
-        for (int64_t i = 0; i < cycles; i++) {
+        top_->m_axis_tready = 1;
+        drive_memory();
+        drive_streams();
+        // The engine sees the reset from the edge after the first to the last one.
+        for (int64_t i = 0; i <= cycles; i++) {
+            top_->aresetn = i == cycles;
             edge();
             settle();
         }
-        top_->aresetn = 1;
-        settle();
         cycle_ = last_progress_ = quiet_ = 0;
         sent_cycle = -1;
         for (Watch& watch : watches) watch.cycles.clear(), watch.values.clear();
@@ -130,7 +131,7 @@ class Engine {
         message.bytes.resize((size + BUS_BYTES - 1) / BUS_BYTES * BUS_BYTES);
         sending_.push_back(std::move(message));
         last_progress_ = cycle_;
-        drive();
+        drive_streams();
         settle();
     }
 
@@ -186,8 +187,7 @@ class Engine {
         const std::string path = name;
         const size_t dot = path.rfind('.');
         if (dot == std::string::npos) return false;
-        const VerilatedScope* scope = context_.scopeFind(("TOP." + path.substr(0, dot)).c_str());
-        if (!scope) scope = context_.scopeFind(path.substr(0, dot).c_str());
+        const VerilatedScope* scope = context_.scopeFind(("TOP.stmoe_bench." + path.substr(0, dot)).c_str());
         const VerilatedVar* var = scope ? scope->varFind(path.substr(dot + 1).c_str()) : nullptr;
         if (!var || var->entBits() > 64) return false;
         probe.data = static_cast<const uint8_t*>(var->datap());
@@ -285,15 +285,16 @@ class Engine {
     void begin_step() {
         sample();
         for (Watch& watch : watches) record(watch);
-        edge();
         memory_.step(master_);
+        drive_memory();
+        edge();
         step_streams();
         cycle_++;
         if (events_[0] | events_[1] | events_[2] | events_[3] | events_[4] | wrote_) last_progress_ = cycle_;
     }
 
     void end_step() {
-        drive();
+        drive_streams();
         settle();
         quiet_ = top_->quiescent && sending_.empty() && memory_.idle() ? quiet_ + 1 : 0;
         if (quiet_ == 0) return;
@@ -387,7 +388,8 @@ class Engine {
         receiving_ = Result{};
     }
 
-    void drive() {
+    // What the bench takes over at the next edge.
+    void drive_memory() {
         const SlaveSignals& s = memory_.outputs;
         top_->m_axi_arready = s.arready;
         top_->m_axi_rvalid = s.rvalid;
@@ -399,7 +401,9 @@ class Engine {
         top_->m_axi_wready = s.wready;
         top_->m_axi_bvalid = s.bvalid;
         top_->m_axi_bid = s.bid, top_->m_axi_bresp = s.bresp;
-        top_->m_axis_tready = 1;
+    }
+
+    void drive_streams() {
         top_->s_axis_tvalid = !sending_.empty();
         if (sending_.empty()) return;
         const Message& message = sending_.front();

@@ -24,16 +24,28 @@ from stmoe.sim.workload import Workload
 ON_DEMAND = "lru"
 ORACLE = "oracle"
 
-#: Command line name → policy register, serial execution, tuned predictor; in the order of tables.
-SETTINGS: dict[str, tuple[Policy, bool, bool]] = {
-    "none": (Policy.NONE, False, False),
-    "serial": (Policy.LRU, True, False),
-    "lru": (Policy.LRU, False, False),
-    "ht": (Policy.HT, False, False),
-    "cct": (Policy.CCT, False, False),
-    "st-moe": (Policy.ST_MOE, False, False),
-    "st-moe-tuned": (Policy.ST_MOE, False, True),
-    "oracle": (Policy.ORACLE, False, False),
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What a name on the command line stands for; ``tuned``: the predictor's tuned parameters. See ``Setting``."""
+
+    policy: Policy
+    serial: bool = False
+    tuned: bool = False
+    demote: bool = False
+
+
+#: In the order of tables.
+SETTINGS: dict[str, Choice] = {
+    "none": Choice(policy=Policy.NONE),
+    "serial": Choice(policy=Policy.LRU, serial=True),
+    "lru": Choice(policy=Policy.LRU),
+    "ht": Choice(policy=Policy.HT),
+    "cct": Choice(policy=Policy.CCT),
+    "st-moe": Choice(policy=Policy.ST_MOE),
+    "st-moe-tuned": Choice(policy=Policy.ST_MOE, tuned=True),
+    "st-moe-demote": Choice(policy=Policy.ST_MOE, tuned=True, demote=True),
+    "oracle": Choice(policy=Policy.ORACLE),
 }
 
 
@@ -41,12 +53,14 @@ def setting(name: str, config: EngineConfig, top_k: int, window: int) -> Setting
     """The setting called ``name``; ``UserError`` lists the known ones."""
     if name not in SETTINGS:
         raise UserError(f"unknown policy {name!r}: known are {', '.join(SETTINGS)}")
-    policy, serial, use_tuned = SETTINGS[name]
-    predictor = tuned(top_k) if use_tuned else LITERAL
+    choice = SETTINGS[name]
+    predictor = tuned(top_k) if choice.tuned else LITERAL
     limit = (1 << config.cct_counter_bits) - 1
     if predictor.counter_max > limit:
         raise UserError(f"policy {name!r} needs counters up to {predictor.counter_max}; this build's end at {limit}")
-    return Setting(policy=policy, window=window, serial=serial, predictor=predictor)
+    return Setting(
+        policy=choice.policy, window=window, serial=choice.serial, demote=choice.demote, predictor=predictor
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

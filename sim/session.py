@@ -39,6 +39,7 @@ class Setting:
     serial : load all of a layer's experts, then compute, as a GPU would.
     split : one expert a tile, instead of all tiles on any.
     budget : chunks that may be prefetched for one layer.
+    demote : give up first what was prefetched and then not chosen.
     predictor : parameters of CCT and HT.
     """
 
@@ -47,6 +48,7 @@ class Setting:
     serial: bool = False
     split: bool = False
     budget: int = NO_BUDGET
+    demote: bool = False
     predictor: Params = field(default=LITERAL)
 
     def __post_init__(self):
@@ -81,7 +83,7 @@ def register_values(config: EngineConfig, layout: ImageLayout, image_id: int, se
         **address_values("READ_WINDOW_BASE", layout.base),
         **address_values("READ_WINDOW_LIMIT", layout.base + layout.total_bytes - 1),
         "POLICY": int(setting.policy),
-        "SCHEDULE": registers["SCHEDULE"].encode(split=setting.split, serial=setting.serial),
+        "SCHEDULE": registers["SCHEDULE"].encode(split=setting.split, serial=setting.serial, demote=setting.demote),
         "PREDICTOR_SCORE": registers["PREDICTOR_SCORE"].encode(
             threshold=predictor.threshold,
             history_weight=predictor.history_weight,

@@ -58,9 +58,7 @@ def setting(name: str, config: EngineConfig, top_k: int, window: int) -> Setting
     limit = (1 << config.cct_counter_bits) - 1
     if predictor.counter_max > limit:
         raise UserError(f"policy {name!r} needs counters up to {predictor.counter_max}; this build's end at {limit}")
-    return Setting(
-        policy=choice.policy, window=window, serial=choice.serial, demote=choice.demote, predictor=predictor
-    )
+    return Setting(policy=choice.policy, window=window, serial=choice.serial, demote=choice.demote, predictor=predictor)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,8 +35,8 @@ class Frontend(wiring.Component):
     """Parses messages; holds one token and a queue of hints.
 
     Latency: the token is offered in the cycle after its last beat. Throughput: one beat a cycle, except that routing and hint
-    entries (4 bytes) take a cycle each. Backpressure: ``i_axis`` is not ready while a token waits to be taken, and while the
-    hint queue is full. Reset: idle, queue empty.
+    entries (4 bytes) take a cycle each. Backpressure: ``i_axis`` is not ready while a token waits to be taken; a hint with more
+    entries than the queue has room for is dropped. Reset: idle, queue empty.
 
     Members
     -------
@@ -92,8 +92,8 @@ class Frontend(wiring.Component):
             hint_queue.r_en.eq(self.o_hint.ready),
             hint_queue.w_data.eq(hint),
         ]
-        hint_room = Signal()
-        m.d.comb += hint_room.eq(hint_queue.w_rdy | ~self.hints)
+        # Hints wait for a layer to execute, and the token of that layer comes behind them: they must never hold up the stream.
+        keep_hint = Signal()
 
         # One entry of a routing or hint section, picked from the beat on the bus.
         word = Signal(32)
@@ -139,6 +139,8 @@ class Frontend(wiring.Component):
                         m.next = "BAD_MESSAGE"
             with m.State("CHECK"):
                 m.d.sync += [entry.eq(0), lane.eq(0)]
+                room = hint_queue.depth - hint_queue.w_level
+                m.d.sync += keep_hint.eq(self.hints & Mux(header.count == 0, room != 0, header.count <= room))
                 counts = {
                     KIND_ACTIVATIONS: header.count == 0,
                     KIND_ROUTED: header.count == self.shape.top_k,
@@ -165,34 +167,38 @@ class Frontend(wiring.Component):
                         with m.Else():
                             m.next = state
             with m.State("EMPTY_HINT"):
-                m.d.comb += [hint.none.eq(1), hint.last.eq(1), hint_queue.w_en.eq(self.hints)]
-                with m.If(hint_room):
-                    m.next = "HEADER"
+                m.d.comb += [hint.none.eq(1), hint.last.eq(1), hint_queue.w_en.eq(keep_hint)]
+                m.next = "HEADER"
             with m.State("HINT"):
                 known = Signal()
                 legal = Signal()
                 m.d.comb += [
                     known.eq(word[0:12] < experts_total),
                     legal.eq(known & (~beat_done | (beat.last == last_entry))),
-                    hint_queue.w_en.eq(self.i_axis.valid & legal & self.hints),
-                    self.i_axis.ready.eq(beat_done & legal & hint_room),
+                    hint_queue.w_en.eq(self.i_axis.valid & legal & keep_hint),
+                    self.i_axis.ready.eq(beat_done & legal),
                 ]
                 with m.If(self.i_axis.valid & ~legal):
                     m.d.sync += fault.eq(Mux(known, MessageFault.LENGTH, MessageFault.EXPERT))
                     m.next = "BAD_MESSAGE"
-                with m.Elif(self.i_axis.valid & hint_room):
+                with m.Elif(self.i_axis.valid):
                     m.d.sync += next_entry
                     with m.If(last_entry):
                         m.next = "HEADER"
             with m.State("ROUTING"):
                 m.d.comb += self.i_axis.ready.eq(beat_done)
+                # An expert in two slots would be computed for one of them, and the other waited for without end.
+                repeated = Signal()
+                m.d.comb += repeated.eq(
+                    Cat((entry > j) & (self.external_ids[j] == word[0:12]) for j in range(config.top_k_max)).any()
+                )
                 with m.If(self.i_axis.valid):
                     m.d.sync += next_entry
                     for j in range(config.top_k_max):
                         with m.If(entry == j):
                             m.d.sync += self.external_ids[j].eq(word[0:12])
                             m.d.sync += self.external_weights[j].eq(word[12:32])
-                    with m.If(word[0:12] >= self.shape.experts):
+                    with m.If((word[0:12] >= self.shape.experts) | repeated):
                         m.d.sync += fault.eq(MessageFault.EXPERT)
                         m.next = "BAD_MESSAGE"
                     with m.Elif(beat_done & beat.last):

@@ -137,6 +137,21 @@ def test_unwanted_hints_are_dropped_without_blocking():
     assert bench.hints == bench.faults == []
 
 
+def test_a_hint_without_room_is_dropped_and_never_holds_up_the_token_behind_it():
+    """Nobody takes hints before a layer executes: the queue holds what fits, nine entries, by whole messages."""
+    config, rng = CONFIGS["bus8"], random.Random(8)
+
+    def hint(layer, count):
+        return beats(config, header(3, layer, 0, count), entries([(e, 1) for e in range(count)]))
+
+    message = beats(config, header(1, 2), bytes(64))
+    bench = Bench(config, 32, [hint(0, 6), hint(1, 4), hint(2, 0), hint(0, 2), hint(1, 1), message], rng, tokens=1)
+    assert len(bench.tokens) == 1
+    assert bench.faults == []
+    drained = Bench(config, 32, [hint(0, 9), message], rng, tokens=1, hint_items=9)
+    assert [h[1] for h in drained.hints] == list(range(9))
+
+
 BAD = {
     "kind": (MessageFault.KIND, lambda c: beats(c, header(9, 0), bytes(64))),
     "layer": (MessageFault.LAYER, lambda c: beats(c, header(1, 3), bytes(64))),
@@ -146,9 +161,13 @@ BAD = {
     "short": (MessageFault.LENGTH, lambda c: beats(c, header(1, 0), bytes(32))),
     "long": (MessageFault.LENGTH, lambda c: beats(c, header(1, 0), bytes(96))),
     "header only": (MessageFault.LENGTH, lambda c: beats(c, header(1, 0))),
-    "routing only": (MessageFault.LENGTH, lambda c: beats(c, header(2, 0, count=3), bytes(12))),
+    "routing only": (MessageFault.LENGTH, lambda c: beats(c, header(2, 0, count=3), entries([(e, 1) for e in range(3)]))),
     "short hint": (MessageFault.LENGTH, lambda c: beats(c, header(3, 0, count=9), bytes(32))),
     "routed expert": (MessageFault.EXPERT, lambda c: beats(c, header(2, 0, count=3), entries([(8, 1)] * 3), bytes(64))),
+    "expert twice": (
+        MessageFault.EXPERT,
+        lambda c: beats(c, header(2, 0, count=3), entries([(4, 1), (0, 1), (4, 1)]), bytes(64)),
+    ),
     "hinted expert": (MessageFault.EXPERT, lambda c: beats(c, header(3, 0, count=3), entries([(9, 1)] * 3))),
 }
 

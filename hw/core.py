@@ -17,11 +17,12 @@ from stmoe.hw.buffer.manager import BufferManager
 from stmoe.hw.buffer.port import CommandPort
 from stmoe.hw.compute.datapath import ExpertDatapath
 from stmoe.hw.control.counters import increments_layout
+from stmoe.hw.control.faults import Faults
 from stmoe.hw.control.frontend import Frontend, axis_layout
 from stmoe.hw.control.result import Result
 from stmoe.hw.control.sequencer import Phase, Sequencer
 from stmoe.hw.control.settings import error_event, params_layout
-from stmoe.hw.layouts import Destination, LandedStatus, fetch_request, shape_layout
+from stmoe.hw.layouts import Destination, fetch_request, shape_layout
 from stmoe.hw.memory.axi import Axi
 from stmoe.hw.memory.dma import DmaReader
 from stmoe.hw.memory.merge import Merge
@@ -32,12 +33,9 @@ from stmoe.hw.router.loader import RouterLoader
 from stmoe.hw.router.router import RouterUnit
 from stmoe.model.config import EngineConfig, Policy
 from stmoe.model.numerics import ONE_WEIGHT, WEIGHT_BITS
-from stmoe.model.registers import ErrorCode
 
 #: Cycles of outward calm after which nothing moves inside: longer than any pipeline that no ``busy`` covers.
 SETTLE = 15
-#: ERROR_DETAIL of what befalls learned tables.
-TABLES_DETAIL = 0xFFFF
 
 
 class Core(wiring.Component):
@@ -287,24 +285,15 @@ class Core(wiring.Component):
         """Errors, calm, and what the counters count."""
         dma, sequencer, datapath = self.dma, self.sequencer, self.datapath
         prefetch, frontend = self.prefetch, self.frontend
-        landed = dma.o_landed.payload
-        failed = (landed.status == LandedStatus.CRC) | (landed.status == LandedStatus.AXI)
-        with m.If(frontend.bad_message):
-            m.d.comb += [
-                self.error.valid.eq(1),
-                self.error.code.eq(ErrorCode.MESSAGE),
-                self.error.detail.eq(frontend.fault),
-            ]
-        with m.If(dma.o_landed.valid & dma.o_landed.ready & failed):
-            m.d.comb += [
-                self.error.valid.eq(1),
-                self.error.code.eq(Mux(landed.status == LandedStatus.CRC, ErrorCode.CRC, ErrorCode.AXI)),
-                self.error.layer.eq(landed.ref.layer),
-                self.error.expert.eq(landed.ref.expert),
-                self.error.detail.eq(Mux(landed.destination == Destination.TABLES, TABLES_DETAIL, landed.frame)),
-            ]
-        with m.If(self.tables.failed):
-            m.d.comb += [self.error.valid.eq(1), self.error.code.eq(ErrorCode.AXI), self.error.detail.eq(TABLES_DETAIL)]
+        m.submodules.faults = faults = Faults(self.config)
+        m.d.comb += [
+            faults.bad_message.eq(frontend.bad_message),
+            faults.message_fault.eq(frontend.fault),
+            faults.i_landed.eq(dma.o_landed.payload),
+            faults.landed_valid.eq(dma.o_landed.valid & dma.o_landed.ready),
+            faults.tables_failed.eq(self.tables.failed),
+            self.error.eq(faults.error),
+        ]
 
         window = (sequencer.phase == Phase.WINDOW) & frontend.idle & ~frontend.o_token.valid
         moving = (

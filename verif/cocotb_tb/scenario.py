@@ -1,0 +1,70 @@
+"""One short workload for any back-end: what came back, when, and what the counters say."""
+
+from typing import Any
+
+import numpy as np
+
+from stmoe.model.images import pack
+from stmoe.model.presets import preset
+from stmoe.model.quantize import random_activations, random_model
+from stmoe.sim.dram.config import OperatingPoint, operating_point
+from stmoe.sim.policies import SETTINGS, setting
+from stmoe.sim.session import Session
+from stmoe.sim.workload import Recorder, Workload, golden_layers
+
+CONFIG, SHAPE = preset("test")
+#: Two tokens under each of these.
+POLICIES = tuple(SETTINGS)
+TOKENS = 2
+WINDOW = 150
+MEMORY_BYTES = 1 << 17
+
+
+def memory_point() -> OperatingPoint:
+    """A memory with rows, banks and refresh."""
+    return operating_point("ddr3-16")
+
+
+def recorded(seed: int) -> tuple[np.ndarray, Workload]:
+    """Image and workload of a random model."""
+    model, rng = random_model(SHAPE, seed), np.random.default_rng(seed)
+    compute, recorder = golden_layers(model), Recorder(SHAPE, golden_layers(model))
+    for token in range(TOKENS):
+        for layer in range(SHAPE.layers):
+            x16, exponent = random_activations(rng, SHAPE.d_model)
+            recorder._x16.append(x16)
+            recorder._exponents.append(exponent)
+            recorder._results.append(compute(layer, 0, token, x16, exponent))
+    return pack(model, CONFIG), recorder.workload(0, 0, list(range(TOKENS)))
+
+
+class _Logged:
+    """An engine that remembers when each answer came."""
+
+    def __init__(self, engine):
+        self._engine = engine
+        self.answers: list[tuple[int, int]] = []
+
+    def __getattr__(self, name: str):
+        return getattr(self._engine, name)
+
+    def result(self):
+        answer = self._engine.result()
+        self.answers.append((answer.first_cycle, answer.last_cycle))
+        return answer
+
+
+def play(engine: Any, policy: str, seed: int) -> dict:
+    """Run the workload on ``engine`` under ``policy``."""
+    image, work = recorded(seed)
+    logged = _Logged(engine)
+    session = Session(logged, CONFIG, image, setting(policy, CONFIG, SHAPE.top_k, WINDOW))  # pyright: ignore[reportArgumentType]
+    exact = True
+    for token in range(TOKENS):
+        for layer in range(SHAPE.layers):
+            hint = work.next_layer_ids(token, layer) if policy == "oracle" else None
+            x16, exponent = work.x16[token, layer], int(work.exponents[token, layer])
+            result = session.layer(layer, 0, token, x16, exponent, hint)
+            exact &= bool(np.array_equal(result.y, work.y[token, layer]))
+    counters = dict(session.counters())
+    return {"answers": [list(a) for a in logged.answers], "counters": counters, "cycle": engine.cycle, "exact": exact}

@@ -161,7 +161,10 @@ BAD = {
     "short": (MessageFault.LENGTH, lambda c: beats(c, header(1, 0), bytes(32))),
     "long": (MessageFault.LENGTH, lambda c: beats(c, header(1, 0), bytes(96))),
     "header only": (MessageFault.LENGTH, lambda c: beats(c, header(1, 0))),
-    "routing only": (MessageFault.LENGTH, lambda c: beats(c, header(2, 0, count=3), entries([(e, 1) for e in range(3)]))),
+    "routing only": (
+        MessageFault.LENGTH,
+        lambda c: beats(c, header(2, 0, count=3), entries([(e, 1) for e in range(3)])),
+    ),
     "short hint": (MessageFault.LENGTH, lambda c: beats(c, header(3, 0, count=9), bytes(32))),
     "routed expert": (MessageFault.EXPERT, lambda c: beats(c, header(2, 0, count=3), entries([(8, 1)] * 3), bytes(64))),
     "expert twice": (

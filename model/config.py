@@ -129,7 +129,7 @@ class EngineConfig:
     lanes: int = 16
     tiles: int = 2
     banks: int = 4
-    frames: int = 288
+    frames: int = 192
     chunk_units: int = 8
     group_units: int = 4
     router_slots: int = 6

@@ -17,6 +17,7 @@ from stmoe.model.reference import Reference
 from stmoe.sim.errors import UserError
 
 #: The project's own trained model (model/weights/README.md).
+START = "<|endoftext|>"
 PROJECT_WEIGHTS = Path(stmoe.model.__file__).resolve().parent / "weights"
 
 
@@ -50,15 +51,16 @@ class LanguageModel:
             raise UserError(str(error)) from None
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of ``text``."""
+        """Token ids of ``text`` as the start of a file: the model has seen every file begin with its end-of-text token."""
         ids = self.tokenizer.encode(text).ids
         if not ids:
             raise UserError("the prompt is empty")
-        return ids
+        start = self.tokenizer.token_to_id(START)
+        return ids if start is None else [start, *ids]
 
     def decode(self, ids: list[int]) -> str:
         """Text of token ids."""
-        return self.tokenizer.decode(ids, skip_special_tokens=False)
+        return self.tokenizer.decode(ids, skip_special_tokens=True)
 
     @cached_property
     def positions(self) -> int:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from stmoe.sim.commands.run import DEFAULT_WINDOW, LIVE_POLICY, Corrupt, Memory, Preset, Seed, prepare
+from stmoe.sim.commands.run import DEFAULT_WINDOW, LIVE_POLICY, Corrupt, Frames, Memory, Preset, Seed, prepare
 from stmoe.sim.compiled import TIMELINE
 from stmoe.sim.engine import Engine
 from stmoe.sim.experiment import Experiment
@@ -18,7 +18,7 @@ from stmoe.sim.timeline import draw, intervals, write_trace
 from stmoe.sim.workload import Sampler, Workload
 
 NAME = "demo"
-PROMPT = "class Stack:\n    def push(self, item):\n"
+PROMPT = "class Stack:\n    def push(self, item):"
 TOKENS = 32
 #: Windows beside the default one, and the tokens and policies run at them.
 OTHER_WINDOWS = (0, 4 * DEFAULT_WINDOW)
@@ -62,8 +62,9 @@ def run(
     ),
     preset: Preset = "demo",
     memory: Memory = "demo",
-    temperature: Annotated[float, typer.Option(help="Sampling temperature.", min=0.0)] = 0.7,
-    seed: Seed = 0,
+    frames: Frames = None,
+    temperature: Annotated[float, typer.Option(help="Sampling temperature.", min=0.0)] = 0.5,
+    seed: Seed = 1,
     corrupt: Corrupt = False,
 ) -> None:
     """Decode text with every MoE layer on the Verilated RTL, then the same tokens under every policy.
@@ -71,7 +72,7 @@ def run(
     Writes summary.json, timeline.png (one token under three policies) and trace.json (open it in ui.perfetto.dev).
     """
     console = Console()
-    experiment = prepare(preset, memory, PROJECT_WEIGHTS, corrupt, console)
+    experiment = prepare(preset, memory, PROJECT_WEIGHTS, corrupt, console, frames)
     console.print("\n[bold]The text so far, and what the model adds through the RTL:[/bold]\n")
     console.print(prompt, end="", style="dim", highlight=False, markup=False)
     generation = experiment.generate(

@@ -1,6 +1,7 @@
 """``stmoe run``: a prompt through the engine, policies side by side."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -33,12 +34,20 @@ Memory = Annotated[str, typer.Option(help="Memory behind the AXI port: an operat
 Weights = Annotated[Path, typer.Option(metavar="DIR", help="Model folder, as transformers reads it.")]
 Temperature = Annotated[float, typer.Option(help="Sampling temperature; 0 takes the likeliest token.", min=0.0)]
 Seed = Annotated[int, typer.Option(help="Seed of the sampling.")]
+Frames = Annotated[int | None, typer.Option(help="Chunks the expert buffer holds, instead of the preset's.")]
 Corrupt = Annotated[bool, typer.Option("--corrupt", help="Self-check: change a weight; the run must notice.")]
 
 
-def prepare(preset: str, memory: str, weights: Path, corrupt: bool, console: Console) -> Experiment:
+def prepare(
+    preset: str, memory: str, weights: Path, corrupt: bool, console: Console, frames: int | None = None
+) -> Experiment:
     """Everything before the first token: model, image, compiled engine."""
     config, _ = find_preset(preset)
+    if frames is not None:
+        try:
+            config = replace(config, frames=frames, name=f"{preset}-{frames}-frames")
+        except ValueError as error:
+            raise UserError(str(error)) from None
     try:
         point = operating_point(memory)
     except ValueError as error:
@@ -46,7 +55,7 @@ def prepare(preset: str, memory: str, weights: Path, corrupt: bool, console: Con
     with shown(console, "reading and quantising the model"):
         model = LanguageModel.load(weights)
         image = plant_fault(model.quantised, config) if corrupt else model.image(config)
-    with shown(console, f"compiling the engine ({preset}; kept in {CACHE})"):
+    with shown(console, f"compiling the engine ({config.name}; kept in {CACHE})"):
         build = compile_engine(config, CACHE)
     return Experiment(model, config, build, point, image)
 
@@ -61,6 +70,7 @@ def run(
     window: Window = DEFAULT_WINDOW,
     preset: Preset = "demo",
     memory: Memory = "demo",
+    frames: Frames = None,
     weights: Weights = PROJECT_WEIGHTS,
     temperature: Temperature = 0.0,
     seed: Seed = 0,
@@ -78,7 +88,7 @@ def run(
         if name not in SETTINGS:
             raise UserError(f"unknown policy {name!r}: known are {', '.join(SETTINGS)}")
     console = Console(stderr=as_json)
-    experiment = prepare(preset, memory, weights, corrupt, console)
+    experiment = prepare(preset, memory, weights, corrupt, console, frames)
     live = next((n for n in names if n != ORACLE), LIVE_POLICY)
     console.print(f"[dim]{prompt}[/dim]", end="", highlight=False, markup=True)
     generation = experiment.generate(

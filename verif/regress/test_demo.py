@@ -57,6 +57,7 @@ def test_a_corrupted_weight_is_noticed_although_every_checksum_is_right():
         (["--preset", "nope"], "unknown preset 'nope'"),
         (["--memory", "nope"], "unknown memory 'nope'"),
         (["--preset", "test"], "exceeds"),
+        (["--frames", "13"], "frames = 13: must be a multiple of banks = 4"),
         (["--weights", "/nonexistent"], "/nonexistent"),
     ],
 )

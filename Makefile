@@ -56,16 +56,16 @@ check-tools:
 	@$(call need,g++,g++)
 	@$(call need,perl,perl)
 
-$(READY): pyproject.toml | check-tools
+$(READY): pyproject.toml constraints.txt | check-tools
 	@echo "stmoe: setting up $(VENV)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -q -e .
+	@$(BIN)/python -m pip install -q -c constraints.txt -e .
 	@touch $@
 
 $(TESTER): $(READY)
-	@$(BIN)/python -m pip install -q -e ".[test]"
+	@$(BIN)/python -m pip install -q -c constraints.txt -e ".[test]"
 	@touch $@
 
 $(DOCS): $(READY)
-	@$(BIN)/python -m pip install -q -e ".[docs]"
+	@$(BIN)/python -m pip install -q -c constraints.txt -e ".[docs]"
 	@touch $@

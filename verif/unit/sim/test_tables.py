@@ -161,7 +161,7 @@ def test_tables_of_another_model_and_damaged_ones_are_refused(engine):
 
 def test_a_closed_window_and_a_command_while_stopped_are_errors(engine):
     session = Session(engine, TEST, IMAGE, SETTING)
-    with pytest.raises(UserError, match="no place"):
+    with pytest.raises(UserError, match="no address"):
         session.save_tables()
     before = engine.memory.copy()
     engine.command(save_tables=1)

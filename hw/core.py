@@ -320,11 +320,13 @@ class Core(wiring.Component):
         ]
 
         executing = sequencer.phase == Phase.EXECUTE
+        # The predictor may still be learning from a layer whose result is out.
+        answered = executing & ~sequencer.o_result.valid
         after_first = frontend.o_token.payload.layer != 0
         counts = {
             "cycles": self.running,
             "token_layers": self.done,
-            "window": self.running & (window | (sequencer.phase == Phase.RELEASE)),
+            "window": self.running & (window | answered | (sequencer.phase == Phase.RELEASE)),
             "router_cycles": sequencer.phase == Phase.ROUTE,
             "stall_demand": executing & ~datapath.busy.any() & dma.c_demand_pending,
             "stall_router_weights": sequencer.phase == Phase.ROUTER_WEIGHTS,

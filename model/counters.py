@@ -57,7 +57,7 @@ COUNTERS: tuple[Counter, ...] = (
     # Time and where it goes.
     _event("cycles", "cycles while running"),
     _event("token_layers", "results sent: one for each token and MoE layer"),
-    _event("window", "cycles from a result's last beat to the first beat of the next activation message"),
+    _event("window", "cycles between a result and the next activations, without those in which a hint comes in"),
     _event("router_cycles", "cycles in which the router works on a token"),
     _event("stall_demand", "cycles of a token's execution with no tile busy and demand fetches pending"),
     _event("stall_router_weights", "cycles in which the router waits for its weights"),

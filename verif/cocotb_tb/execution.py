@@ -239,4 +239,7 @@ async def counters_seen_from_outside(dut, name):
     assert counters["demand_misses"] == shape.slots * len(results) - golden["expert_hits"]
     assert counters["token_layers"] == len(seen.results) == len(results)
     assert counters["prefetch_beats"] == counters["predicted"] == 0
+    # Whatever cycle the snapshot was taken in: what is not window is between a message's first beat and its answer's last.
+    working = sum(last - first + 1 for (first, _), (_, last) in zip(seen.messages, seen.results, strict=True))
+    assert counters["cycles"] - counters["window"] == working
     await tb.finish()

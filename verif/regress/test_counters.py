@@ -36,15 +36,8 @@ def engine():
 
 
 def decode(engine: Engine, shape: ModelShape, setting: Setting, tokens: int = 6) -> Witness:
-    """Tokens of two sequences in turn; policy ``oracle`` is told three experts, right or wrong, of each layer to come."""
     witness = Witness(engine, CONFIG, random_model(shape, 1), setting, seed=3)
-    rng = np.random.default_rng(5)
-    for t in range(tokens):
-        for layer in range(shape.layers):
-            hint = None
-            if setting.policy is Policy.ORACLE:
-                hint = (layer + 1) % shape.layers, rng.permutation(shape.experts)[:3].tolist()
-            witness.layer(layer, t % 2, t // 2, hint)
+    witness.decode(tokens)
     return witness
 
 

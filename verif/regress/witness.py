@@ -20,6 +20,8 @@ from stmoe.sim.session import Session, Setting
 
 #: Scored experts of a layer: (layer, ((expert, score), …)).
 Prediction = tuple[int, tuple[tuple[int, int], ...]]
+#: Cycles without a transfer after which there is no hope of an answer.
+PATIENCE = 20_000
 #: Cycles from a fetch's request to its address on the bus, and from its last beat to its landing, together: at most.
 _PIPELINE = 8
 
@@ -133,6 +135,16 @@ class Witness:
             scored = self.twin.observe(layer, sequence, token, routed)
             self.residency.predict(((layer + 1) % self.shape.layers, tuple(scored)), self.setting.budget)
 
+    def decode(self, tokens: int) -> None:
+        """Tokens of two sequences in turn; policy ``oracle`` is told three experts, right or wrong, of each layer to come."""
+        shape = self.shape
+        for t in range(tokens):
+            for layer in range(shape.layers):
+                hint = None
+                if self.setting.policy is Policy.ORACLE:
+                    hint = (layer + 1) % shape.layers, self.rng.permutation(shape.experts)[:3].tolist()
+                self.layer(layer, t % 2, t // 2, hint)
+
     def counters(self) -> dict[str, int]:
         """The counters, from the first token on."""
         _, first = self._before
@@ -162,7 +174,7 @@ class Witness:
             "window": cycles - sum(last - first + 1 for first, last in self._messages()),
             "tile_useful": layers * shape.slots * config.chunks(shape) * weights,
             "router_cycles": layers * (shape.experts * 2 * shape.d_model // config.bus_bytes + 8),
-            "h8_saturations": sum(result.h8_saturations for result in self.results),
+            "h8_saturations": sum(int(result.h8_saturations) for result in self.results),
             "prefetch_beats": prefetch_beats,
             "demand_beats": beats - prefetch_beats,
             "router_beats": beats - prefetch_beats - experts["demand_chunks"] * chunk_beats,
@@ -173,7 +185,7 @@ class Witness:
 
     def _bounds(self, seen: dict[str, int]) -> dict[str, bool]:
         """What cannot be said to the cycle from outside."""
-        shape, layers = self.shape, len(self.results)
+        layers = len(self.results)
         working = sum(last - first + 1 for first, last in self._messages())
         busy, pending = seen["compute_busy"], seen["demand_pending"]
         bounds = {
@@ -234,6 +246,6 @@ class _AnswerLog:
         return getattr(self._engine, name)
 
     def result(self):
-        answer = self._engine.result()
+        answer = self._engine.result(stall_limit=PATIENCE)
         self.answers.append((answer.first_cycle, answer.last_cycle))
         return answer

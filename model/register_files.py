@@ -3,18 +3,10 @@
 from collections.abc import Iterable, Iterator
 
 from stmoe.model.config import EngineConfig
+from stmoe.model.error_codes import ConfigRule, ErrorCode, MessageFault
 from stmoe.model.presets import preset
-from stmoe.model.registers import (
-    ADDRESS_BITS,
-    COUNTER_BASE,
-    Access,
-    ConfigRule,
-    ErrorCode,
-    MessageFault,
-    Register,
-    RegisterMap,
-    register_map,
-)
+from stmoe.model.register_types import ADDRESS_BITS, Access, Register, RegisterMap
+from stmoe.model.registers import COUNTER_BASE, register_map
 
 _CODES = {"ERROR": ErrorCode, "MESSAGE_FAULT": MessageFault, "CONFIG_RULE": ConfigRule}
 

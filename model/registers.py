@@ -1,184 +1,19 @@
 """The register map, once. RTL, C header, Python constants and docs/registers.md are all made from it.
 
 Registers are words of 32 bits on a 12-bit address. Offsets and fields are the same in every build; only the reset values of the
-read-only capabilities follow the ``EngineConfig``. ``broken_rule`` is the golden twin of what the hardware checks at start.
+read-only capabilities follow the ``EngineConfig``.
 """
-
-import enum
-from collections.abc import Mapping
-from dataclasses import dataclass
 
 from stmoe.model.config import EngineConfig, ModelShape, Policy
 from stmoe.model.counters import COUNTERS
 from stmoe.model.numerics import ROUTED_SCALE_FRAC
+from stmoe.model.register_types import Access, Field, Register, RegisterMap
 
-REGISTER_BITS = 32
-ADDRESS_BITS = 12
 #: "STMO", readable in a memory dump.
 ID_VALUE = int.from_bytes(b"STMO", "little")
 #: Major and minor version of the register map, 16 bits each.
 VERSION_VALUE = 0x0001_0000
 COUNTER_BASE = 0x800
-
-
-class Access(enum.Enum):
-    """What a write does."""
-
-    RO = "ro"  #: refused with SLVERR
-    RW = "rw"  #: stored
-    W1C = "w1c"  #: ones clear
-    WO = "wo"  #: ones trigger; reads zero
-
-
-class _Code(enum.IntEnum):
-    """A number with a sentence."""
-
-    doc: str
-
-    def __new__(cls, value: int, doc: str):
-        """The number is the value; the sentence is kept beside it."""
-        member = int.__new__(cls, value)
-        member._value_ = value
-        member.doc = doc
-        return member
-
-
-class ErrorCode(_Code):
-    """``STATUS.error``. From CRC to MESSAGE the engine halts; the others refuse a command."""
-
-    NONE = 0, "no error"
-    CONFIG = 1, "start refused: illegal combination of registers; ERROR_DETAIL is the broken rule"
-    CRC = (
-        2,
-        "a chunk, router image or learned tables failed their CRC-32C; ERROR_DETAIL is the frame, 0xFFFF for tables",
-    )
-    AXI = 3, "an AXI error response, or an address outside its window; ERROR_DETAIL is the frame, 0xFFFF for tables"
-    MESSAGE = 4, "a bad message on s_axis; ERROR_DETAIL is the message fault"
-    UNCONFIGURED = 5, "start refused: no model has been written since reset"
-    BUSY = 6, "start refused: running, halted, or not quiescent yet"
-    TABLES = 7, "save_tables or load_tables refused: not running, one is under way, or both at once"
-
-
-class MessageFault(_Code):
-    """``ERROR_DETAIL`` of a MESSAGE error."""
-
-    KIND = 1, "unknown kind"
-    LAYER = 2, "layer is not below MODEL_LAYERS"
-    COUNT = 3, "a count that is not top_k, or over the maximum"
-    LENGTH = 4, "TLAST came early or late"
-    EXPERT = 5, "an expert number that is not below MODEL_EXPERTS, or twice in a routing"
-
-
-class ConfigRule(_Code):
-    """``ERROR_DETAIL`` of a CONFIG error: the first rule, in this order, that the registers break at start."""
-
-    EXPERTS = 1, "MODEL_EXPERTS from 1 to the build's maximum"
-    TOP_K = 2, "MODEL_TOP_K from 1 to the build's maximum, and not over MODEL_EXPERTS"
-    LAYERS = 3, "MODEL_LAYERS from 1 to the build's maximum"
-    D_MODEL = 4, "MODEL_D a multiple of the lanes, at least 4 words of the down projection, up to the build's maximum"
-    D_FF = 5, "MODEL_D_FF a multiple of the chunk's units, from 1 chunk to the build's maximum"
-    SHARED = 6, "MODEL_SHARED up to the build's maximum"
-    ROUTED_SCALE = 7, "ROUTED_SCALE not zero"
-    IMAGE_ID = 8, "IMAGE_ID not zero"
-    ROUTER_BASE = 9, "ROUTER_BASE a multiple of the bus width in bytes, within the address width"
-    ROUTER_BYTES = 10, "ROUTER_BYTES a multiple of the bus width in bytes, at least one router image"
-    EXPERT_BASE = 11, "EXPERT_BASE a multiple of the bus width in bytes, within the address width"
-    READ_WINDOW = 12, "READ_WINDOW base not over limit, limit within the address width"
-    WRITE_WINDOW = 13, "WRITE_WINDOW base not over limit, limit within the address width"
-    POLICY = 14, "POLICY one of the known numbers"
-    PREDICTOR = 16, "initial, step_up and step_down not over counter_max, and counter_max within the build's counters"
-    TABLE_BASE = 17, "TABLE_BASE a multiple of the bus width in bytes, within the address width"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Field:
-    """Bits ``lsb`` to ``lsb + width - 1`` of a register."""
-
-    name: str
-    lsb: int
-    width: int
-    doc: str
-
-    def __post_init__(self):
-        if self.lsb < 0 or self.width < 1 or self.lsb + self.width > REGISTER_BITS:
-            raise ValueError(f"field {self.name!r}: bits {self.lsb}+{self.width} do not lie in {REGISTER_BITS}")
-
-    @property
-    def mask(self) -> int:
-        """The field's bits within the register."""
-        return ((1 << self.width) - 1) << self.lsb
-
-
-@dataclass(frozen=True, kw_only=True)
-class Register:
-    """One register of 32 bits. ``reset`` is the value after reset, and for constants the value for ever."""
-
-    name: str
-    offset: int
-    access: Access
-    doc: str
-    fields: tuple[Field, ...]
-    reset: int = 0
-
-    def __post_init__(self):
-        if self.offset % 4 or not 0 <= self.offset < 1 << ADDRESS_BITS:
-            raise ValueError(f"register {self.name!r}: offset {self.offset:#x} is not a word of the map")
-        used = 0
-        for field in self.fields:
-            if used & field.mask:
-                raise ValueError(f"register {self.name!r}: field {field.name!r} overlaps another")
-            used |= field.mask
-        if self.reset & ~used:
-            raise ValueError(f"register {self.name!r}: reset {self.reset:#x} has bits outside its fields")
-
-    @property
-    def mask(self) -> int:
-        """All bits that belong to fields."""
-        return sum(field.mask for field in self.fields)
-
-    def field(self, name: str) -> Field:
-        """The field ``name``."""
-        for field in self.fields:
-            if field.name == name:
-                return field
-        raise KeyError(f"register {self.name} has no field {name!r}")
-
-    def encode(self, **values: int) -> int:
-        """The register's value with ``values`` in its fields, zero elsewhere."""
-        word = 0
-        for name, value in values.items():
-            field = self.field(name)
-            if not 0 <= value < 1 << field.width:
-                raise ValueError(f"{self.name}.{name} = {value}: does not fit {field.width} bits")
-            word |= value << field.lsb
-        return word
-
-    def decode(self, word: int) -> dict[str, int]:
-        """The fields of ``word``."""
-        return {field.name: (word & field.mask) >> field.lsb for field in self.fields}
-
-
-@dataclass(frozen=True)
-class RegisterMap:
-    """All registers of a build, by offset."""
-
-    registers: tuple[Register, ...]
-
-    def __post_init__(self):
-        offsets = [register.offset for register in self.registers]
-        if offsets != sorted(set(offsets)):
-            raise ValueError("register offsets are not rising")
-        if len({register.name for register in self.registers}) != len(self.registers):
-            raise ValueError("two registers share a name")
-
-    def __getitem__(self, name: str) -> Register:
-        for register in self.registers:
-            if register.name == name:
-                return register
-        raise KeyError(f"no register {name!r}")
-
-    def __iter__(self):
-        return iter(self.registers)
 
 
 def _value(name: str, offset: int, access: Access, width: int, doc: str, reset: int = 0) -> Register:
@@ -448,8 +283,6 @@ LOCKED_REGISTERS = (
     ),
     "WINDOW_LOCK",
 )
-#: All zero after reset: a start with these untouched is refused as UNCONFIGURED.
-MODEL_DIMENSIONS = ("MODEL_EXPERTS", "MODEL_TOP_K", "MODEL_LAYERS", "MODEL_D", "MODEL_D_FF")
 
 
 def shape_values(shape: ModelShape) -> dict[str, int]:
@@ -469,45 +302,3 @@ def shape_values(shape: ModelShape) -> dict[str, int]:
 def address_values(name: str, address: int) -> dict[str, int]:
     """What to write to the register pair ``name`` for ``address``."""
     return {f"{name}_LO": address & 0xFFFF_FFFF, f"{name}_HI": address >> 32}
-
-
-def broken_rule(config: EngineConfig, values: Mapping[str, int]) -> ConfigRule | None:
-    """The rule a start with the register ``values`` breaks first, or None. Registers left out have their reset values."""
-    registers = register_map(config)
-
-    def get(name: str) -> int:
-        return values.get(name, registers[name].reset)
-
-    def address(name: str) -> int:
-        return get(f"{name}_LO") | get(f"{name}_HI") << 32
-
-    def base_fits(name: str) -> bool:
-        return address(name) % config.bus_bytes == 0 and address(name) < 1 << config.addr_bits
-
-    def window_fits(name: str) -> bool:
-        return address(f"{name}_BASE") <= address(f"{name}_LIMIT") < 1 << config.addr_bits
-
-    experts, d, d_ff = get("MODEL_EXPERTS"), get("MODEL_D"), get("MODEL_D_FF")
-    router_bytes = get("ROUTER_BYTES")
-    learn = registers["PREDICTOR_LEARN"].decode(get("PREDICTOR_LEARN"))
-    steps = max(learn["step_up"], learn["step_down"], learn["initial"])
-    kept = {
-        ConfigRule.EXPERTS: 1 <= experts <= config.experts_max,
-        ConfigRule.TOP_K: 1 <= get("MODEL_TOP_K") <= min(experts, config.top_k_max),
-        ConfigRule.LAYERS: 1 <= get("MODEL_LAYERS") <= config.layers_max,
-        ConfigRule.D_MODEL: d % config.lanes == 0 and 4 * config.segments <= d <= config.d_max,
-        ConfigRule.D_FF: d_ff % config.chunk_units == 0 and 1 <= d_ff <= config.d_ff_max,
-        ConfigRule.SHARED: get("MODEL_SHARED") <= config.shared_max,
-        ConfigRule.ROUTED_SCALE: get("ROUTED_SCALE") != 0,
-        ConfigRule.IMAGE_ID: get("IMAGE_ID") != 0,
-        ConfigRule.ROUTER_BASE: base_fits("ROUTER_BASE"),
-        ConfigRule.ROUTER_BYTES: router_bytes % config.bus_bytes == 0
-        and router_bytes >= config.router_head_bytes + 2 * experts * d,
-        ConfigRule.EXPERT_BASE: base_fits("EXPERT_BASE"),
-        ConfigRule.READ_WINDOW: window_fits("READ_WINDOW"),
-        ConfigRule.WRITE_WINDOW: window_fits("WRITE_WINDOW"),
-        ConfigRule.POLICY: get("POLICY") < len(Policy),
-        ConfigRule.PREDICTOR: steps <= learn["counter_max"] < 1 << config.cct_counter_bits,
-        ConfigRule.TABLE_BASE: base_fits("TABLE_BASE"),
-    }
-    return next((rule for rule, holds in kept.items() if not holds), None)

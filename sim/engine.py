@@ -24,7 +24,9 @@ from numpy.typing import NDArray
 
 from stmoe.model.config import EngineConfig
 from stmoe.model.counters import COUNTERS
-from stmoe.model.registers import ErrorCode, RegisterMap, register_map
+from stmoe.model.error_codes import ErrorCode
+from stmoe.model.register_types import RegisterMap
+from stmoe.model.registers import register_map
 from stmoe.sim.build import Build
 from stmoe.sim.dram.config import OperatingPoint
 from stmoe.sim.dram.timing import MemoryStatistics

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stmoe.model.config import EngineConfig, ModelShape, Policy
+from stmoe.model.error_codes import ErrorCode
 from stmoe.model.images import ImageHeader, ImageLayout, check_image, read_header
 from stmoe.model.moe import LayerResult
 from stmoe.model.predictor.st_moe import LITERAL, Params
 from stmoe.model.predictor.tables import TableImage
-from stmoe.model.registers import ErrorCode, address_values, register_map, shape_values
+from stmoe.model.registers import address_values, register_map, shape_values
 from stmoe.sim.engine import Engine, EngineError
 from stmoe.sim.errors import UserError
 from stmoe.sim.messages import Activations, Hint, Result

@@ -4,7 +4,7 @@ from amaranth import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from stmoe.model.registers import ADDRESS_BITS, REGISTER_BITS
+from stmoe.model.register_types import ADDRESS_BITS, REGISTER_BITS
 
 OKAY = 0b00
 SLVERR = 0b10

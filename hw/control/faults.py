@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 from stmoe.hw.control.settings import error_event
 from stmoe.hw.layouts import Destination, LandedStatus, landed
 from stmoe.model.config import EngineConfig
-from stmoe.model.registers import ErrorCode
+from stmoe.model.error_codes import ErrorCode
 
 #: ERROR_DETAIL of what befalls learned tables.
 TABLES_DETAIL = 0xFFFF

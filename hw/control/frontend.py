@@ -11,7 +11,7 @@ from amaranth.lib.wiring import In, Out
 
 from stmoe.hw.layouts import SCORE_BITS, prediction, shape_layout, token_layout, weights, x_write
 from stmoe.model.config import EngineConfig
-from stmoe.model.registers import MessageFault
+from stmoe.model.error_codes import MessageFault
 
 KIND_ACTIVATIONS = 1
 KIND_ROUTED = 2

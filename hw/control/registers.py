@@ -10,7 +10,8 @@ from stmoe.hw.control.run import RunControl, RunState
 from stmoe.hw.control.settings import error_event, params_layout, settings_layout
 from stmoe.hw.layouts import shape_layout
 from stmoe.model.config import EngineConfig
-from stmoe.model.registers import LOCKED_REGISTERS, REGISTER_BITS, Access, Register, register_map
+from stmoe.model.register_types import REGISTER_BITS, Access, Register
+from stmoe.model.registers import LOCKED_REGISTERS, register_map
 
 
 def control_layout(config: EngineConfig) -> data.StructLayout:

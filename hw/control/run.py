@@ -8,7 +8,7 @@ from stmoe.hw.control.settings import error_event, params_layout, settings_layou
 from stmoe.hw.control.start_check import StartCheck
 from stmoe.hw.layouts import shape_layout
 from stmoe.model.config import EngineConfig
-from stmoe.model.registers import ErrorCode
+from stmoe.model.error_codes import ErrorCode
 
 
 class RunState(enum.Enum, shape=unsigned(3)):

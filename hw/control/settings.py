@@ -4,7 +4,8 @@ from amaranth.lib import data
 
 from stmoe.hw.layouts import SCORE_BITS
 from stmoe.model.config import EngineConfig, Policy, clog2
-from stmoe.model.registers import REGISTER_BITS, Access, register_map
+from stmoe.model.register_types import REGISTER_BITS, Access
+from stmoe.model.registers import register_map
 
 
 def settings_layout(config: EngineConfig) -> data.StructLayout:

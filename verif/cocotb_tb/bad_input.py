@@ -9,8 +9,8 @@ import cocotb
 from cocotbext.axi import AxiResp
 
 from stmoe.model.config import Policy
+from stmoe.model.error_codes import ConfigRule, ErrorCode, MessageFault
 from stmoe.model.quantize import random_model
-from stmoe.model.registers import ConfigRule, ErrorCode, MessageFault
 from stmoe.sim.messages import Hint
 from stmoe.sim.session import Setting
 from stmoe.verif.cocotb_tb.bench import CONFIG, REGISTERS, SEED, SHAPE, TB

@@ -27,11 +27,12 @@ from cocotbext.axi.address_space import Region
 from numpy.typing import NDArray
 
 from stmoe.model.counters import COUNTERS
+from stmoe.model.error_codes import ErrorCode
 from stmoe.model.images import check_image, pack, read_header
 from stmoe.model.moe import LayerResult, QuantisedModel, moe_layer
 from stmoe.model.presets import preset
 from stmoe.model.quantize import random_activations
-from stmoe.model.registers import ErrorCode, register_map
+from stmoe.model.registers import register_map
 from stmoe.model.router import Routing
 from stmoe.sim.messages import Activations, Hint, Result
 from stmoe.sim.session import Setting, register_values

@@ -8,8 +8,8 @@ from amaranth.sim import Simulator
 
 from stmoe.hw.control import faults
 from stmoe.hw.layouts import Destination, LandedStatus
+from stmoe.model.error_codes import ErrorCode
 from stmoe.model.presets import preset
-from stmoe.model.registers import ErrorCode
 from stmoe.verif.unit.mutant import planted
 
 TEST, _ = preset("test")

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from stmoe.hw.control.frontend import Frontend
+from stmoe.model.error_codes import MessageFault
 from stmoe.model.presets import PRESETS
-from stmoe.model.registers import MessageFault
 from stmoe.verif.unit.bench import receive, simulate
 
 TEST = PRESETS["test"][0]

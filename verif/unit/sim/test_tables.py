@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from stmoe.model.config import Policy
+from stmoe.model.error_codes import ErrorCode
 from stmoe.model.images import pack
 from stmoe.model.moe import moe_layer
 from stmoe.model.predictor.st_moe import LITERAL, StMoe
 from stmoe.model.predictor.tables import TableImage
 from stmoe.model.presets import preset
 from stmoe.model.quantize import random_activations, random_model
-from stmoe.model.registers import ErrorCode
 from stmoe.sim.build import Build
 from stmoe.sim.compiled import compile_engine
 from stmoe.sim.dram.config import POINTS

@@ -19,7 +19,7 @@ from stmoe.model.moe import moe_layer
 from stmoe.model.presets import preset
 from stmoe.model.quantize import random_activations, random_model
 from stmoe.sim.compiled import compile_engine
-from stmoe.sim.dram.config import operating_point
+from stmoe.sim.dram.points import operating_point
 from stmoe.sim.engine import Engine
 from stmoe.sim.session import Session, Setting
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from stmoe.sim.commands.presets import find_preset
 from stmoe.sim.compiled import compile_engine
-from stmoe.sim.dram.config import operating_point
+from stmoe.sim.dram.points import operating_point
 from stmoe.sim.errors import UserError
 from stmoe.sim.experiment import Experiment
 from stmoe.sim.language_model import PROJECT_WEIGHTS, LanguageModel, plant_fault

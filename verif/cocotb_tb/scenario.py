@@ -7,7 +7,8 @@ import numpy as np
 from stmoe.model.images import pack
 from stmoe.model.presets import preset
 from stmoe.model.quantize import random_activations, random_model
-from stmoe.sim.dram.config import OperatingPoint, operating_point
+from stmoe.sim.dram.config import OperatingPoint
+from stmoe.sim.dram.points import operating_point
 from stmoe.sim.policies import SETTINGS, setting
 from stmoe.sim.session import Session
 from stmoe.sim.workload import Recorder, Workload, golden_layers

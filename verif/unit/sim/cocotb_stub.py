@@ -9,7 +9,7 @@ import numpy as np
 from cocotb.clock import Clock
 from cocotb.triggers import RisingEdge
 
-from stmoe.sim.dram.config import operating_point
+from stmoe.sim.dram.points import operating_point
 from stmoe.verif.cocotb_tb.dram_slave import DramSlave
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stmoe.sim.dram.config import POINTS, DramConfig, OperatingPoint, fixed, operating_point
+from stmoe.sim.dram.config import DramConfig, OperatingPoint, fixed
 from stmoe.sim.dram.model import RESP_DECERR, RESP_SLVERR, AxiMemory, MasterSignals, SlaveSignals
+from stmoe.sim.dram.points import POINTS, operating_point
 from stmoe.sim.dram.timing import DramTiming, MemoryStatistics
 from stmoe.verif.unit.sim.timing_rules import RuleBroken, check_log
 from stmoe.verif.unit.sim.traffic import Burst, TrafficMaster, random_bursts, run_traffic

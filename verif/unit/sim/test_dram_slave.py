@@ -12,7 +12,7 @@ import pytest
 from cocotb_tools.runner import get_runner
 
 from stmoe.sim.build import BuildOptions, build_engine
-from stmoe.sim.dram.config import POINTS
+from stmoe.sim.dram.points import POINTS
 from stmoe.sim.engine import Engine
 from stmoe.sim.toolchain import find_verilator
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from stmoe.sim.build import Build, BuildOptions, build_engine
-from stmoe.sim.dram.config import POINTS, OperatingPoint, fixed
+from stmoe.sim.dram.config import OperatingPoint, fixed
+from stmoe.sim.dram.points import POINTS
 from stmoe.sim.engine import Engine, EngineError
 from stmoe.sim.errors import UserError
 

@@ -15,7 +15,7 @@ from stmoe.model.presets import preset
 from stmoe.model.quantize import random_activations, random_model
 from stmoe.sim.build import Build
 from stmoe.sim.compiled import compile_engine
-from stmoe.sim.dram.config import POINTS
+from stmoe.sim.dram.points import POINTS
 from stmoe.sim.engine import Engine, EngineError
 from stmoe.sim.errors import UserError
 from stmoe.sim.session import START_CYCLES, Session, Setting

@@ -178,6 +178,7 @@ class Reference:
         positions = Positions(cache.sequence, cache.length, tokens)
         x = self.embedding[tokens]
         for index, layer in enumerate(self.layers):
+            self.entering(index, x)
             x = x + self._attention(index, rms_norm(x, layer.input_norm, self.config.rms_eps), cache)
             y = self.moe(index, rms_norm(x, layer.post_norm, self.config.rms_eps), positions)
             if y.shape != x.shape:
@@ -185,6 +186,9 @@ class Reference:
             x = x + y
         cache.length += len(tokens)
         return rms_norm(x, self.norm, self.config.rms_eps)
+
+    def entering(self, index: int, x: Floats) -> None:
+        """Called with the residual stream [T, d] as it enters a layer. Does nothing: for subclasses that record it."""
 
     def _checked(self, token_ids: "Ids | list[int]") -> Ids:
         tokens = np.asarray(token_ids, dtype=np.int64)

@@ -40,16 +40,18 @@ def byte_lengths(tokenizer: Tokenizer) -> NDArray[np.int64]:
     return np.array([0, *lengths[1:]])
 
 
-def sequences(files: list[tuple[str, str]], tokenizer: Tokenizer, count: int, seed: int) -> NDArray[np.int32]:
-    """Cut `count` runs of LENGTH tokens, one a file in turn, each at a random place: [count, LENGTH]."""
+def sequences(
+    files: list[tuple[str, str]], tokenizer: Tokenizer, count: int, seed: int, length: int = LENGTH
+) -> NDArray[np.int32]:
+    """Cut `count` runs of `length` tokens, one a file in turn, each at a random place: [count, length]."""
     rng = np.random.default_rng(seed)
     encoded = [np.array([0, *e.ids], np.int32) for e in tokenizer.encode_batch([text for _, text in files])]
-    long_enough = [ids for ids in encoded if len(ids) > LENGTH]
+    long_enough = [ids for ids in encoded if len(ids) > length]
     rows = []
     for i in range(count):
         ids = long_enough[i % len(long_enough)]
-        start = int(rng.integers(len(ids) - LENGTH))
-        rows.append(ids[start : start + LENGTH])
+        start = int(rng.integers(len(ids) - length))
+        rows.append(ids[start : start + length])
     return np.stack(rows)
 
 

@@ -8,7 +8,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import typer
 
-from stmoe.sim.commands import demo, pack, presets, registers, report, run, verilog, version
+from stmoe.sim.commands import demo, pack, presets, registers, report, run, trace, verilog, version
 from stmoe.sim.errors import UserError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 for command in (demo, run, pack, presets, verilog, registers, report, version):
     app.command(name=command.NAME)(command.run)
+app.add_typer(trace.app, name=trace.NAME)
 
 
 def main() -> None:

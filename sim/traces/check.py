@@ -70,6 +70,7 @@ def check_meta(meta: object) -> None:
             _refuse(f"meta.{name} = {meta[name]!r}: must be a text that is not empty")
     if not isinstance(meta.get("notes", ""), str):
         _refuse(f"meta.notes = {meta['notes']!r}: must be a text")
+    _check_parts(meta.get("parts", []))
     for name, limit in (("n_experts", EXPERTS_LIMIT), ("top_k", meta["n_experts"]), ("n_layers", EXPERTS_LIMIT)):
         value = meta[name]
         if not _whole(value) or not 1 <= value <= limit:
@@ -82,6 +83,16 @@ def check_meta(meta: object) -> None:
     for before, after in itertools.pairwise(layers):
         if after <= before:
             _refuse(f"meta.layers: {after} after {before}: must rise")
+
+
+def _check_parts(parts: object) -> None:
+    if not isinstance(parts, list) or not all(isinstance(p, dict) for p in parts):
+        raise UserError(f"meta.parts = {str(parts)[:80]}: must be a list of objects with name and begin")
+    last = -1
+    for part in parts:
+        if not isinstance(part.get("name"), str) or not _whole(part.get("begin")) or part["begin"] <= last:
+            _refuse(f"meta.parts: {str(part)[:80]}: must have a name, and a begin after the part before it")
+        last = part["begin"]
 
 
 def check_layout(meta: Mapping[str, Any], layouts: Mapping[str, Layout]) -> None:

@@ -40,6 +40,14 @@ class Run(NamedTuple):
     phase: int
 
 
+class Part(NamedTuple):
+    """Tokens begin … end-1 belong together, under a name."""
+
+    begin: int
+    end: int
+    name: str
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Trace:
     """One trace: T tokens, L MoE layers, K experts chosen in each.
@@ -49,7 +57,7 @@ class Trace:
     experts : [T, L, K] expert ids.
     seq_id, position : [T] the sequence of a token, and its place there; sequences are contiguous, positions rise.
     phase : [T] 0 prefill, 1 decode, 255 unknown.
-    meta : name, model, n_experts, top_k, n_layers, layers, source, licence, rank_order; optionally notes and more.
+    meta : name, model, n_experts, top_k, n_layers, layers, source, licence, rank_order; optionally notes, parts and more.
     weights : [T, L, K] router weights of these experts, if recorded.
     token_id : [T] index into some vocabulary, if recorded.
     hidden : [T, L, d] the router's input (after the norm between attention and MoE), if recorded and loaded.
@@ -123,10 +131,21 @@ class Trace:
         for begin, end in _spans(turn | ~self.adjacent):
             yield Run(begin, end, int(self.seq_id[begin]), int(self.phase[begin]))
 
-    def part(self, begin: int, end: int) -> "Trace":
+    def parts(self) -> Iterator[Part]:
+        """What meta["parts"] tells apart, such as code and prose; one part with the trace's name if it says nothing."""
+        named = self.meta.get("parts") or [{"name": self.meta["name"], "begin": 0}]
+        edges = [*(min(part["begin"], len(self)) for part in named), len(self)]
+        for part, (begin, end) in zip(named, itertools.pairwise(edges), strict=True):
+            yield Part(begin, end, part["name"])
+
+    def cut(self, begin: int, end: int) -> "Trace":
         """Tokens begin … end-1 as a trace of their own."""
         arrays = {name: array[begin:end] for name, array in self.arrays().items()}
-        return Trace(**arrays, meta=self.meta)
+        meta = dict(self.meta)
+        if "parts" in meta:
+            inside = [p for p in self.parts() if p.begin < end and p.end > begin]
+            meta["parts"] = [{"name": p.name, "begin": max(0, p.begin - begin)} for p in inside]
+        return Trace(**arrays, meta=meta)
 
 
 def _spans(first: NDArray[np.bool_]) -> Iterator[Span]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from stmoe.sim.traces.trace import RANKED, Trace
 
-ROOT = Path(__file__).parents[4]
+ROOT = Path(__file__).resolve().parents[4]
 #: Real traces, which are not the project's to distribute.
 REAL = Path(os.environ.get("STMOE_TRACES", ROOT.parent / "shared" / "traces"))
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"no real traces in {REAL}; STMOE_TRACES names their folder")

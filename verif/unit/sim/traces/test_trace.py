@@ -79,6 +79,9 @@ BROKEN_META = [
     {"layers": [1, 2, 2]},
     {"layers": [1, 2, -3]},
     {"layers": "1 2 3"},
+    {"parts": "code"},
+    {"parts": [{"name": "code"}]},
+    {"parts": [{"name": "code", "begin": 0}, {"name": "prose", "begin": 0}]},
 ]
 
 
@@ -173,11 +176,19 @@ def test_two_neighbouring_sequences_are_never_adjacent_whatever_their_positions(
     assert np.flatnonzero(~Trace(**made, meta=meta()).adjacent).tolist() == [0, 5, 10]
 
 
-def test_a_part_of_a_trace_is_a_trace():
-    part = trace().part(3, 12)
-    assert len(part) == 9
-    assert list(part.sequences()) == [(0, 2), (2, 7), (7, 9)]
-    np.testing.assert_array_equal(part.experts, trace().experts[3:12])
+def test_tokens_cut_out_of_a_trace_are_a_trace_with_the_parts_they_touch():
+    parts = {"parts": [{"name": "code", "begin": 0}, {"name": "prose", "begin": 5}, {"name": "more", "begin": 13}]}
+    whole = Trace(**arrays(), meta=meta() | parts)
+    assert list(whole.parts()) == [(0, 5, "code"), (5, 13, "prose"), (13, 15, "more")]
+    cut = whole.cut(3, 12)
+    assert len(cut) == 9
+    assert list(cut.sequences()) == [(0, 2), (2, 7), (7, 9)]
+    assert list(cut.parts()) == [(0, 2, "code"), (2, 9, "prose")]
+    np.testing.assert_array_equal(cut.experts, whole.experts[3:12])
+
+
+def test_a_trace_that_names_no_parts_is_one_part():
+    assert list(trace().parts()) == [(0, 15, "made")]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.9, 0.999])

@@ -5,7 +5,9 @@ two promises: what is executed is what the router chose, whatever was predicted;
 it has been computed.
 """
 
-from amaranth import Array, Module, Mux, Signal
+from contextlib import contextmanager
+
+from amaranth import Array, Module, Mux, Signal, ValueLike
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -136,6 +138,27 @@ class Sequencer(wiring.Component):
         with m.If(self.o_result.ready):
             m.d.sync += result_pending.eq(0)
 
+        def command(state: str, phase: Phase, op: ValueLike, answered: str):
+            """The state that sends the buffer manager ``op`` for the expert of this slot."""
+            with m.State(state):
+                m.d.comb += [self.phase.eq(phase), self.o_command.valid.eq(1), self.o_command.payload.op.eq(op)]
+                with m.If(self.o_command.ready):
+                    m.next = answered
+
+        @contextmanager
+        def answer(state: str, phase: Phase):
+            """The state that waits for the answer, and what it does when it is there."""
+            with m.State(state):
+                m.d.comb += [self.phase.eq(phase), self.i_response.ready.eq(1)]
+                with m.If(self.i_response.valid):
+                    yield
+
+        def next_slot(again: str):
+            """On to the next slot in the state ``again``; what to do instead after the last one."""
+            m.d.sync += slot.eq(slot + 1)
+            m.next = again
+            return m.If(slot + 1 == self.slots)
+
         with m.FSM(name="layer"):
             with m.State("WINDOW"):
                 m.d.comb += self.phase.eq(Phase.WINDOW)
@@ -178,48 +201,26 @@ class Sequencer(wiring.Component):
                     m.d.sync += [routed_pending.eq(self.learn), result_pending.eq(1)]
                     m.next = "GUARD"
             # All are protected before the first is pinned: the demand loader starts at once, and must not evict the next.
-            with m.State("GUARD"):
-                m.d.comb += self.phase.eq(Phase.PIN)
-                m.d.comb += self.o_command.valid.eq(1)
-                m.d.comb += self.o_command.payload.op.eq(BufferOp.PROTECT)
-                with m.If(self.o_command.ready):
-                    m.next = "GUARDED"
-            with m.State("GUARDED"):
-                m.d.comb += self.phase.eq(Phase.PIN)
-                m.d.comb += self.i_response.ready.eq(1)
-                with m.If(self.i_response.valid):
-                    m.d.sync += slot.eq(slot + 1)
-                    m.next = "GUARD"
-                    with m.If(slot + 1 == self.slots):
-                        m.d.sync += slot.eq(0)
-                        m.next = "PIN"
-            with m.State("PIN"):
-                m.d.comb += self.phase.eq(Phase.PIN)
-                m.d.comb += self.o_command.valid.eq(1)
-                m.d.comb += self.o_command.payload.op.eq(BufferOp.PIN)
-                with m.If(self.o_command.ready):
-                    m.next = "PINNED"
-            with m.State("PINNED"):
-                m.d.comb += self.phase.eq(Phase.PIN)
-                m.d.comb += self.i_response.ready.eq(1)
-                with m.If(self.i_response.valid):
-                    m.d.comb += [
-                        self.hit.eq((response.count == self.shape.chunks) & (response.pending == 0)),
-                        self.miss.eq(response.count != self.shape.chunks),
-                        self.partial.eq(self.miss & (response.count != 0)),
-                        self.late.eq(response.pending),
-                    ]
-                    m.d.sync += self.o_selected.payload.count.eq(response.count)
-                    m.next = "SELECT"
+            command("GUARD", Phase.PIN, BufferOp.PROTECT, "GUARDED")
+            with answer("GUARDED", Phase.PIN), next_slot("GUARD"):
+                m.d.sync += slot.eq(0)
+                m.next = "PIN"
+            command("PIN", Phase.PIN, BufferOp.PIN, "PINNED")
+            with answer("PINNED", Phase.PIN):
+                m.d.comb += [
+                    self.hit.eq((response.count == self.shape.chunks) & (response.pending == 0)),
+                    self.miss.eq(response.count != self.shape.chunks),
+                    self.partial.eq(self.miss & (response.count != 0)),
+                    self.late.eq(response.pending),
+                ]
+                m.d.sync += self.o_selected.payload.count.eq(response.count)
+                m.next = "SELECT"
             with m.State("SELECT"):
                 m.d.comb += self.phase.eq(Phase.PIN)
                 m.d.comb += self.o_selected.valid.eq(1)
-                with m.If(self.o_selected.ready):
-                    m.d.sync += slot.eq(slot + 1)
-                    m.next = "PIN"
-                    with m.If(slot + 1 == self.slots):
-                        m.d.sync += [slot.eq(0), want_pending.eq(~token.external), want_layer.eq(next_layer)]
-                        m.next = "EXECUTE"
+                with m.If(self.o_selected.ready), next_slot("PIN"):
+                    m.d.sync += [slot.eq(0), want_pending.eq(~token.external), want_layer.eq(next_layer)]
+                    m.next = "EXECUTE"
             with m.State("EXECUTE"):
                 m.d.comb += self.phase.eq(Phase.EXECUTE)
                 m.d.comb += self.hint_go.eq(1)
@@ -228,19 +229,8 @@ class Sequencer(wiring.Component):
                     m.d.sync += want_pending.eq(0)
                 with m.If(~result_pending & ~routed_pending):
                     m.next = "RELEASE"
-            with m.State("RELEASE"):
-                m.d.comb += self.phase.eq(Phase.RELEASE)
-                m.d.comb += self.o_command.valid.eq(1)
-                m.d.comb += self.o_command.payload.op.eq(Mux(self.evict, BufferOp.EVICT, BufferOp.RELEASE))
-                with m.If(self.o_command.ready):
-                    m.next = "RELEASED"
-            with m.State("RELEASED"):
-                m.d.comb += self.phase.eq(Phase.RELEASE)
-                m.d.comb += self.i_response.ready.eq(1)
-                with m.If(self.i_response.valid):
-                    m.d.sync += slot.eq(slot + 1)
-                    m.next = "RELEASE"
-                    with m.If(slot + 1 == self.slots):
-                        m.d.comb += self.i_token.ready.eq(1)
-                        m.next = "WINDOW"
+            command("RELEASE", Phase.RELEASE, Mux(self.evict, BufferOp.EVICT, BufferOp.RELEASE), "RELEASED")
+            with answer("RELEASED", Phase.RELEASE), next_slot("RELEASE"):
+                m.d.comb += self.i_token.ready.eq(1)
+                m.next = "WINDOW"
         return m

@@ -144,11 +144,10 @@ BUGS = (
     Bug(
         name="engine: demand misses are counted twice",
         module=sequencer,
-        original="""m.d.sync += slot.eq(slot + 1)
-                    m.next = "PIN\"""",
-        replacement="""m.d.comb += self.miss.eq(BUG & (self.o_selected.payload.count != self.shape.chunks))
-                    m.d.sync += slot.eq(slot + 1)
-                    m.next = "PIN\"""",
+        original='with m.If(self.o_selected.ready), next_slot("PIN"):',
+        replacement="""with m.If(self.o_selected.ready):
+                    m.d.comb += self.miss.eq(BUG & (self.o_selected.payload.count != self.shape.chunks))
+                with m.If(self.o_selected.ready), next_slot("PIN"):""",
         run="lru",
         shows="demand_misses",
     ),

@@ -97,9 +97,8 @@ class Core(wiring.Component):
         m.submodules.tables = self.tables = TablePort(config)
         m.submodules.datapath = self.datapath = ExpertDatapath(config)
         m.submodules.result = self.result = Result(config)
-        for block in (self.frontend, self.router, self.sequencer, self.predictor, self.prefetch, self.demand):
+        for block in (self.frontend, self.router, self.sequencer, self.predictor, self.datapath, self.result):
             m.d.comb += block.shape.eq(self.shape)
-        m.d.comb += [self.datapath.shape.eq(self.shape), self.result.shape.eq(self.shape)]
 
         self._messages(m)
         self._routing(m)
@@ -228,7 +227,11 @@ class Core(wiring.Component):
         m.submodules.fetches = fetches = Merge(fetch_request(self.config))
         m.submodules.rare = rare = Merge(fetch_request(self.config))
         for block in (demand, prefetch):
-            m.d.comb += [block.expert_base.eq(params.expert_base), block.image_id.eq(params.image_id)]
+            m.d.comb += [
+                block.image.model.eq(self.shape),
+                block.image.base.eq(params.expert_base),
+                block.image.id.eq(params.image_id),
+            ]
         connect(m, demand.o_fetch, fetches.i_first)
         connect(m, rare.o, fetches.i_second)
         connect(m, loader.o_fetch, rare.i_first)

@@ -11,9 +11,8 @@ from stmoe.hw.layouts import (
     buffer_response,
     fetch_request,
     selected_expert,
-    shape_layout,
 )
-from stmoe.hw.memory.address import ChunkAddress
+from stmoe.hw.memory.address import ChunkAddress, expert_image
 from stmoe.model.config import EngineConfig
 
 #: Cycles between two attempts to get a frame; leaves the buffer manager to the other requesters.
@@ -39,7 +38,7 @@ class DemandLoader(wiring.Component):
 
     Members
     -------
-    shape, expert_base, image_id : the model; stable while running.
+    image : In, ``expert_image``; stable while running.
     i_selected : stream of ``selected_expert``; the expert is pinned already.
     o_command, i_response : to the buffer manager, as an engine's command.
     o_fetch : to the DMA, demand class.
@@ -51,9 +50,7 @@ class DemandLoader(wiring.Component):
         self.config = config
         super().__init__(
             {
-                "shape": In(shape_layout(config)),
-                "expert_base": In(config.addr_bits),
-                "image_id": In(32),
+                "image": In(expert_image(config)),
                 "i_selected": In(stream.Signature(selected_expert(config))),
                 "o_command": Out(stream.Signature(buffer_command(config))),
                 "i_response": In(stream.Signature(buffer_response(config))),
@@ -82,9 +79,7 @@ class DemandLoader(wiring.Component):
             self.o_command.payload.op.eq(BufferOp.ALLOC),
             self.o_command.payload.ref.eq(expert.ref),
             self.o_command.payload.slot.eq(expert.slot),
-            address.shape.eq(self.shape),
-            address.expert_base.eq(self.expert_base),
-            address.image_id.eq(self.image_id),
+            address.image.eq(self.image),
             address.i_chunk.payload.ref.eq(expert.ref),
             address.i_chunk.payload.chunk.eq(granted.chunk),
             address.i_chunk.payload.frame.eq(granted.frame),
@@ -100,7 +95,7 @@ class DemandLoader(wiring.Component):
                     m.next = "EXPERT"
             with m.State("EXPERT"):
                 m.next = "ALLOC"
-                with m.If(expert.count >= self.shape.chunks):
+                with m.If(expert.count >= self.image.model.chunks):
                     m.next = "IDLE"
             with m.State("ALLOC"):
                 m.d.comb += self.o_command.valid.eq(1)

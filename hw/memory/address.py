@@ -11,6 +11,11 @@ from stmoe.hw.layouts import expert_ref, fetch_request, shape_layout
 from stmoe.model.config import EngineConfig
 
 
+def expert_image(config: EngineConfig) -> data.StructLayout:
+    """A model in DRAM: its run-time shape, where its first expert lies, and its image id."""
+    return data.StructLayout({"model": shape_layout(config), "base": config.addr_bits, "id": 32})
+
+
 def chunk_place(config: EngineConfig) -> data.StructLayout:
     """A chunk of an expert, and the frame it is to be loaded into."""
     return data.StructLayout({"ref": expert_ref(config), "chunk": config.chunk_bits, "frame": config.frame_bits})
@@ -19,7 +24,7 @@ def chunk_place(config: EngineConfig) -> data.StructLayout:
 class ChunkAddress(wiring.Component):
     """Turns chunks into fetch requests: address, length and seed.
 
-    address = expert_base + ((layer·experts_total + expert)·chunks + chunk)·chunk_bytes, by adding and shifting: valid
+    address = base + ((layer·experts_total + expert)·chunks + chunk)·chunk_bytes, by adding and shifting: valid
     4 + bits(experts_total) + bits(chunks) + bits(chunk_beats) cycles after the chunk is taken, bits(n) being the bits of the
     value n. One chunk at a time: the next is taken in the cycle after its request has gone. Reset: empty.
 
@@ -29,7 +34,7 @@ class ChunkAddress(wiring.Component):
 
     Members
     -------
-    shape, expert_base, image_id : the model; stable while ``busy``.
+    image : In, ``expert_image``; stable while ``busy``.
     i_chunk : stream of ``chunk_place``.
     o_fetch : stream of ``fetch_request``.
     drop : pulse; forgets the chunk taken last, whose request has not gone. Whoever pulses it sees to it that ``o_fetch.ready``
@@ -41,9 +46,7 @@ class ChunkAddress(wiring.Component):
         self.config = config
         super().__init__(
             {
-                "shape": In(shape_layout(config)),
-                "expert_base": In(config.addr_bits),
-                "image_id": In(32),
+                "image": In(expert_image(config)),
                 "i_chunk": In(stream.Signature(chunk_place(config))),
                 "o_fetch": Out(stream.Signature(fetch_request(config))),
                 "drop": In(1),
@@ -53,7 +56,7 @@ class ChunkAddress(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        config, shape = self.config, self.shape
+        config, shape = self.config, self.image.model
         bus_shift = Const(config.bus_bytes.bit_length() - 1)
         place = Signal(chunk_place(config), reset_less=True)
         # Horner: multiply by each factor, then add what belongs behind it.
@@ -70,7 +73,7 @@ class ChunkAddress(wiring.Component):
             total.eq(product + addends[stage]),
             fetch.address.eq(product),
             fetch.beats.eq(shape.chunk_beats),
-            fetch.seed.eq(self.image_id ^ (place.ref.layer << 24) ^ (place.ref.expert << 12) ^ place.chunk),
+            fetch.seed.eq(self.image.id ^ (place.ref.layer << 24) ^ (place.ref.expert << 12) ^ place.chunk),
             fetch.frame.eq(place.frame),
             fetch.ref.eq(place.ref),
         ]
@@ -99,7 +102,7 @@ class ChunkAddress(wiring.Component):
                         product.eq(0),
                     ]
                     with m.If(stage == len(factors) - 1):
-                        m.d.sync += product.eq(self.expert_base + (total << bus_shift))
+                        m.d.sync += product.eq(self.image.base + (total << bus_shift))
                         m.next = "OFFER"
                 with m.If(self.drop):
                     m.next = "IDLE"

@@ -17,9 +17,8 @@ from stmoe.hw.layouts import (
     landed,
     prediction,
     routed,
-    shape_layout,
 )
-from stmoe.hw.memory.address import ChunkAddress
+from stmoe.hw.memory.address import ChunkAddress, expert_image
 from stmoe.hw.prefetch.in_flight import FETCHES, InFlight
 from stmoe.hw.prefetch.rank import RankedList
 from stmoe.model.config import EngineConfig, clog2
@@ -56,7 +55,7 @@ class PrefetchEngine(wiring.Component):
 
     Members
     -------
-    shape, expert_base, image_id : the model; stable while running.
+    image : In, ``expert_image``; stable while running.
     enable : predictions are used; else they are dropped.
     budget : chunks that may be fetched for one prediction.
     demote : what was fetched in vain is given up first.
@@ -79,9 +78,7 @@ class PrefetchEngine(wiring.Component):
         self.config = config
         super().__init__(
             {
-                "shape": In(shape_layout(config)),
-                "expert_base": In(config.addr_bits),
-                "image_id": In(32),
+                "image": In(expert_image(config)),
                 "enable": In(1),
                 "budget": In(BUDGET_BITS),
                 "demote": In(1),
@@ -108,7 +105,7 @@ class PrefetchEngine(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        config, shape = self.config, self.shape
+        config, shape = self.config, self.image.model
         depth = config.prefetch_queue
         m.submodules.rank = rank = RankedList(config)
         m.submodules.address = address = ChunkAddress(config)
@@ -151,9 +148,7 @@ class PrefetchEngine(wiring.Component):
         arrived = self.i_landed.landed
         m.d.comb += [
             rank.shape.eq(shape),
-            address.shape.eq(shape),
-            address.expert_base.eq(self.expert_base),
-            address.image_id.eq(self.image_id),
+            address.image.eq(self.image),
             address.i_chunk.payload.ref.eq(in_flight.ref),
             address.i_chunk.payload.chunk.eq(response.chunk),
             address.i_chunk.payload.frame.eq(response.frame),

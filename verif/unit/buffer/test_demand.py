@@ -8,29 +8,14 @@ from stmoe.hw.buffer import demand
 from stmoe.hw.buffer.demand import DemandLoader
 from stmoe.hw.layouts import BufferOp, Destination
 from stmoe.model.buffer import ExpertBuffer, Landing, Response
-from stmoe.model.config import EngineConfig, ModelShape
+from stmoe.model.config import ModelShape
 from stmoe.model.images import ImageLayout
 from stmoe.model.presets import preset
 from stmoe.verif.unit.bench import receive, send, simulate
-from stmoe.verif.unit.memory.test_address import model_values
+from stmoe.verif.unit.buffer.tight import TIGHT
+from stmoe.verif.unit.memory.expert_image import image_values
 from stmoe.verif.unit.mutant import planted
 
-TIGHT = EngineConfig(
-    experts_max=5,
-    top_k_max=2,
-    layers_max=3,
-    shared_max=1,
-    d_max=32,
-    d_ff_max=12,
-    frames=12,
-    tiles=1,
-    banks=1,
-    bus_bytes=8,
-    lanes=16,
-    chunk_units=4,
-    group_units=2,
-    router_slots=2,
-)
 CASES = {
     "test": preset("test"),
     "tight": (TIGHT, ModelShape(experts=5, top_k=2, layers=3, d_model=32, d_ff=12, shared_experts=1)),
@@ -54,9 +39,7 @@ class Bench:
 
     async def sequencer(self, ctx, tokens):
         dut, rng, shape = self.dut, self.rng, self.shape
-        ctx.set(dut.shape, model_values(self.config, shape))
-        ctx.set(dut.expert_base, self.image.base + self.image.expert_offset)
-        ctx.set(dut.image_id, self.image_id)
+        ctx.set(dut.image, image_values(self.image, self.image_id))
         for token in range(tokens):
             layer = token % shape.layers
             chosen = [(layer, e) for e in rng.sample(range(shape.experts_total), shape.slots)]
@@ -131,7 +114,7 @@ def test_a_whole_tokens_experts_are_taken_while_the_manager_is_silent():
     dut = DemandLoader(config)
 
     async def driver(ctx):
-        ctx.set(dut.shape.chunks, 3)
+        ctx.set(dut.image.model.chunks, 3)
         for _ in range(config.slots_max):
             ctx.set(dut.i_selected.valid, 1)
             await ctx.tick().until(dut.i_selected.ready)

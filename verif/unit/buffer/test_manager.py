@@ -14,26 +14,11 @@ from stmoe.model.buffer import ExpertBuffer, Landing, Resident, Response
 from stmoe.model.config import EngineConfig
 from stmoe.model.presets import preset
 from stmoe.verif.unit.bench import receive, send, simulate
+from stmoe.verif.unit.buffer.tight import TIGHT
 
 CONFIGS = {
     "test": preset("test")[0],
-    # As few frames as the configuration allows, and sizes that are no powers of two.
-    "tight": EngineConfig(
-        experts_max=5,
-        top_k_max=2,
-        layers_max=3,
-        shared_max=1,
-        d_max=16,
-        d_ff_max=12,
-        frames=12,
-        tiles=1,
-        banks=1,
-        bus_bytes=8,
-        lanes=16,
-        chunk_units=4,
-        group_units=2,
-        router_slots=2,
-    ),
+    "tight": TIGHT,
     "one-expert": EngineConfig(
         experts_max=1,
         top_k_max=1,

@@ -10,19 +10,8 @@ from stmoe.hw.memory.address import ChunkAddress
 from stmoe.model.images import ImageLayout
 from stmoe.model.presets import preset
 from stmoe.verif.unit.bench import receive, send, simulate
+from stmoe.verif.unit.memory.expert_image import image_values
 from stmoe.verif.unit.mutant import planted
-
-
-def model_values(config, shape):
-    """The part of the run-time shape that addresses depend on."""
-    return {
-        "experts": shape.experts,
-        "shared": shape.shared_experts,
-        "layers": shape.layers,
-        "top_k": shape.top_k,
-        "chunks": config.chunks(shape),
-        "chunk_beats": config.chunk_bytes(shape.d_model) // config.bus_bytes,
-    }
 
 
 def compare(component, name, seed=5, n=12):
@@ -37,9 +26,7 @@ def compare(component, name, seed=5, n=12):
     dut = component(config)
 
     async def driver(ctx):
-        ctx.set(dut.shape, model_values(config, shape))
-        ctx.set(dut.expert_base, base + image.expert_offset)
-        ctx.set(dut.image_id, image_id)
+        ctx.set(dut.image, image_values(image, image_id))
         items = [
             {"ref": {"layer": layer, "expert": expert}, "chunk": chunk, "frame": i % config.frames}
             for i, (layer, expert, chunk) in enumerate(places)
@@ -66,11 +53,12 @@ def test_address_length_and_seed_are_those_of_the_image(name):
 def test_latency_follows_the_bits_of_the_three_factors():
     config, shape = preset("demo")
     dut = ChunkAddress(config)
-    values = model_values(config, shape)
-    bits = sum(n.bit_length() for n in (shape.experts_total, values["chunks"], values["chunk_beats"]))
+    image = ImageLayout(config, shape)
+    beats = image.chunk_bytes // config.bus_bytes
+    bits = sum(n.bit_length() for n in (shape.experts_total, image.chunks, beats))
 
     async def driver(ctx):
-        ctx.set(dut.shape, values)
+        ctx.set(dut.image, image_values(image, 0))
         ctx.set(dut.i_chunk.valid, 1)
         await ctx.tick().until(dut.i_chunk.ready)
         ctx.set(dut.i_chunk.valid, 0)
@@ -89,8 +77,7 @@ def test_a_dropped_chunk_leaves_nothing_behind(cycles):
     image = ImageLayout(config, shape)
 
     async def driver(ctx):
-        ctx.set(dut.shape, model_values(config, shape))
-        ctx.set(dut.expert_base, image.expert_offset)
+        ctx.set(dut.image, image_values(image, 0))
         rng = random.Random(0)
         await send(ctx, dut.i_chunk, [{"ref": {"layer": 3, "expert": 5}, "chunk": 1, "frame": 9}], rng, idle=0)
         await ctx.tick().repeat(cycles)

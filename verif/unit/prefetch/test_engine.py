@@ -15,38 +15,23 @@ from stmoe.hw.layouts import BufferOp, LandedStatus
 from stmoe.hw.prefetch import engine as engine_module
 from stmoe.hw.prefetch.engine import PrefetchEngine
 from stmoe.model.buffer import ExpertBuffer, Landing
-from stmoe.model.config import EngineConfig, ModelShape
+from stmoe.model.config import ModelShape
 from stmoe.model.images import ImageLayout
 from stmoe.model.prefetch import plan, rank, verify
 from stmoe.model.presets import preset
 from stmoe.verif.unit.bench import receive, send, simulate
-from stmoe.verif.unit.memory.test_address import model_values
+from stmoe.verif.unit.buffer.tight import TIGHT
+from stmoe.verif.unit.memory.expert_image import image_values
 from stmoe.verif.unit.mutant import planted
 from stmoe.verif.unit.prefetch.test_rank import payloads
 
-TIGHT = EngineConfig(
-    experts_max=6,
-    top_k_max=2,
-    layers_max=3,
-    shared_max=0,
-    d_max=32,
-    d_ff_max=12,
-    frames=12,
-    tiles=1,
-    banks=1,
-    bus_bytes=8,
-    lanes=16,
-    chunk_units=4,
-    group_units=2,
-    router_slots=2,
-    prefetch_queue=4,
-)
+SMALL = dataclasses.replace(TIGHT, experts_max=6, shared_max=0, prefetch_queue=4)
 TEST, TEST_SHAPE = preset("test")
 CASES = {
     "test": (TEST, TEST_SHAPE),
     "roomy": (dataclasses.replace(TEST, frames=128), TEST_SHAPE),
-    "tight": (TIGHT, ModelShape(experts=6, top_k=2, layers=3, d_model=32, d_ff=12)),
-    "one-layer": (TIGHT, ModelShape(experts=6, top_k=1, layers=1, d_model=32, d_ff=12)),
+    "tight": (SMALL, ModelShape(experts=6, top_k=2, layers=3, d_model=32, d_ff=12)),
+    "one-layer": (SMALL, ModelShape(experts=6, top_k=1, layers=1, d_model=32, d_ff=12)),
 }
 PULSES = ("predicted", "useful", "experts", "chunks", "useful_chunk", "wasted_chunk", "late", "aborted")
 
@@ -245,9 +230,7 @@ class Bench:
             quiet = 0 if ctx.get(self.dut.busy) or self.predictions else quiet + 1
 
     def configure(self, ctx, budget):
-        ctx.set(self.dut.shape, model_values(self.config, self.shape))
-        ctx.set(self.dut.expert_base, self.image.base + self.image.expert_offset)
-        ctx.set(self.dut.image_id, self.image_id)
+        ctx.set(self.dut.image, image_values(self.image, self.image_id))
         ctx.set(self.dut.enable, 1)
         ctx.set(self.dut.budget, budget)
         ctx.set(self.dut.demote, self.demote)

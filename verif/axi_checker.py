@@ -25,8 +25,9 @@ class AxiViolation(AssertionError):
 class _Checker:
     """Cycle count, reporting, and the rules that hold on every channel."""
 
-    def __init__(self, name: str):
-        self.name = name
+    name: str
+
+    def __init__(self):
         self.cycle = 0
         self._held: dict[str, dict[str, int | None]] = {}
 
@@ -65,24 +66,33 @@ class _Checker:
 
 
 class _BurstChecker(_Checker):
-    """The rules of an address channel."""
+    """The rules of an address channel.
+
+    Parameters
+    ----------
+    data_bytes : bus width.
+    burst_bytes : no burst may cross a multiple of this.
+    outstanding : bursts accepted and not finished, at most; ``None``: any number.
+    window : first and last byte that may be touched; ``None``: all.
+    """
+
+    prefix: str
 
     def __init__(
         self,
-        name: str,
-        prefix: str,
         data_bytes: int,
-        burst_bytes: int,
-        outstanding: int | None,
-        window: tuple[int, int] | None,
+        burst_bytes: int = BOUNDARY_BYTES,
+        outstanding: int | None = None,
+        window: tuple[int, int] | None = None,
     ):
-        super().__init__(name)
-        self.prefix = prefix
+        super().__init__()
         self.data_bytes = data_bytes
         self.burst_bytes = burst_bytes
         self.outstanding = outstanding
         self.window = window
         self.bursts = 0
+        self.beats = 0
+        self.reset()
 
     def check_burst(self, payload: Mapping[str, int], pending: int) -> int:
         """Check one accepted burst, with ``pending`` others outstanding; its beats."""
@@ -111,28 +121,9 @@ class _BurstChecker(_Checker):
 
 
 class AxiReadChecker(_BurstChecker):
-    """AR and R of one master with one ID.
+    """AR and R of one master with one ID."""
 
-    Parameters
-    ----------
-    data_bytes : bus width.
-    burst_bytes : no burst may cross a multiple of this.
-    outstanding : bursts accepted and not finished, at most; ``None``: any number.
-    window : first and last byte that may be read; ``None``: all.
-    """
-
-    def __init__(
-        self,
-        data_bytes: int,
-        burst_bytes: int = BOUNDARY_BYTES,
-        outstanding: int | None = None,
-        window: tuple[int, int] | None = None,
-        name: str = "AXI read",
-    ):
-        super().__init__(name, "ar", data_bytes, burst_bytes, outstanding, window)
-        self._pending: deque[int] = deque()
-        self._beat = 0
-        self.beats = 0
+    name, prefix = "AXI read", "ar"
 
     def sample(self, s: Sample) -> None:
         """One cycle: ``ar`` + valid, ready, addr, len, size, burst [, id, cache, prot]; ``r`` + valid, ready, data, resp, last."""
@@ -154,7 +145,7 @@ class AxiReadChecker(_BurstChecker):
 
     def reset(self) -> None:
         super().reset()
-        self._pending.clear()
+        self._pending: deque[int] = deque()
         self._beat = 0
 
     def finish(self) -> None:
@@ -164,21 +155,9 @@ class AxiReadChecker(_BurstChecker):
 
 
 class AxiWriteChecker(_BurstChecker):
-    """AW, W and B of one master with one ID; parameters as for ``AxiReadChecker``."""
+    """AW, W and B of one master with one ID."""
 
-    def __init__(
-        self,
-        data_bytes: int,
-        burst_bytes: int = BOUNDARY_BYTES,
-        outstanding: int | None = None,
-        window: tuple[int, int] | None = None,
-        name: str = "AXI write",
-    ):
-        super().__init__(name, "aw", data_bytes, burst_bytes, outstanding, window)
-        self._addressed: deque[int] = deque()  # beats of bursts whose data is not complete
-        self._written: deque[int] = deque()  # beats of complete data whose address has not come
-        self._beat = 0
-        self._complete = 0  # bursts that wait for B
+    name, prefix = "AXI write", "aw"
 
     def sample(self, s: Sample) -> None:
         """One cycle: ``aw`` as ``ar``; ``w`` + valid, ready, data, strb, last; ``b`` + valid, ready, resp."""
@@ -210,9 +189,10 @@ class AxiWriteChecker(_BurstChecker):
 
     def reset(self) -> None:
         super().reset()
-        self._addressed.clear()
-        self._written.clear()
-        self._beat = self._complete = 0
+        self._addressed: deque[int] = deque()  # beats of bursts whose data is not complete
+        self._written: deque[int] = deque()  # beats of complete data whose address has not come
+        self._beat = 0
+        self._complete = 0  # bursts that wait for B
 
     def finish(self) -> None:
         """Nothing is outstanding."""

@@ -12,6 +12,7 @@ from stmoe.sim.dram.points import operating_point
 from stmoe.sim.policies import SETTINGS, setting
 from stmoe.sim.session import Session
 from stmoe.sim.workload import Recorder, Workload, golden_layers
+from stmoe.verif.answer_log import AnswerLog
 
 CONFIG, SHAPE = preset("test")
 #: Two tokens under each of these.
@@ -39,26 +40,10 @@ def recorded(seed: int) -> tuple[np.ndarray, Workload]:
     return pack(model, CONFIG), recorder.workload(0, 0, list(range(TOKENS)))
 
 
-class _Logged:
-    """An engine that remembers when each answer came."""
-
-    def __init__(self, engine):
-        self._engine = engine
-        self.answers: list[tuple[int, int]] = []
-
-    def __getattr__(self, name: str):
-        return getattr(self._engine, name)
-
-    def result(self):
-        answer = self._engine.result()
-        self.answers.append((answer.first_cycle, answer.last_cycle))
-        return answer
-
-
 def play(engine: Any, policy: str, seed: int) -> dict:
     """Run the workload on ``engine`` under ``policy``."""
     image, work = recorded(seed)
-    logged = _Logged(engine)
+    logged = AnswerLog(engine)
     session = Session(logged, CONFIG, image, setting(policy, CONFIG, SHAPE.top_k, WINDOW))  # pyright: ignore[reportArgumentType]
     exact = True
     for token in range(TOKENS):

@@ -17,6 +17,7 @@ from stmoe.model.prefetch import rank
 from stmoe.model.quantize import random_activations
 from stmoe.sim.engine import Engine
 from stmoe.sim.session import Session, Setting
+from stmoe.verif.answer_log import AnswerLog
 
 #: Scored experts of a layer: (layer, ((expert, score), …)).
 Prediction = tuple[int, tuple[tuple[int, int], ...]]
@@ -109,10 +110,9 @@ class Witness:
         self.residency = GoldenResidency(config, self.shape, setting.policy)
         self.twin = StMoe(config, setting.predictor.under(setting.policy), self.shape.layers, self.shape.experts)
         self.rng = np.random.default_rng(seed)
-        self.answers: list[tuple[int, int]] = []
         self.results: list[LayerResult] = []
         self.differences: set[str] = set()
-        self._logged = _AnswerLog(engine)
+        self._logged = AnswerLog(engine, stall_limit=PATIENCE)
         self.session.engine = self._logged  # pyright: ignore[reportAttributeAccessIssue]
         self._before = engine.cycle, engine.counters()
 
@@ -233,19 +233,3 @@ _EXPERTS = (
     *("expert_hits", "expert_partial", "demand_misses", "demand_chunks", "predicted", "predicted_useful"),
     *("prefetched_experts", "prefetch_chunks", "prefetch_useful_chunks", "prefetch_wasted_chunks", "evicted_frames"),
 )
-
-
-class _AnswerLog:
-    """An engine that remembers when each answer came."""
-
-    def __init__(self, engine: Engine):
-        self._engine = engine
-        self.answers: list[tuple[int, int]] = []
-
-    def __getattr__(self, name: str):
-        return getattr(self._engine, name)
-
-    def result(self):
-        answer = self._engine.result(stall_limit=PATIENCE)
-        self.answers.append((answer.first_cycle, answer.last_cycle))
-        return answer

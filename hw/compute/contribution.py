@@ -10,6 +10,8 @@ from stmoe.model.numerics import SHIFT_BITS
 
 #: Bits of c_j.
 FACTOR_BITS = 21
+#: Bits of the lower half of a sum.
+HALF_BITS = SUM_BITS // 2
 #: Cycles from ``acc`` to ``share``.
 CONTRIBUTION_LATENCY = 6
 
@@ -17,8 +19,8 @@ CONTRIBUTION_LATENCY = 6
 class Contribution(wiring.Component):
     """``share = rsr(acc·c, so + 1)``, one a cycle, after ``CONTRIBUTION_LATENCY`` cycles. No reset.
 
-    Stages: operand, product (two registers for the DSP blocks), shift by eights, shift by ones, round. ``c`` and ``so`` are those of a
-    whole slot: they must be stable from its first ``acc`` to its last ``share``.
+    Stages: operand, products of its halves (DSP blocks are no wider), their sum, shift by eights, shift by ones, round. ``c`` and
+    ``so`` are those of a whole slot: they must be stable from its first ``acc`` to its last ``share``.
 
     Members
     -------
@@ -42,14 +44,17 @@ class Contribution(wiring.Component):
         m = Module()
         wide = signed(SUM_BITS + FACTOR_BITS)
         acc = Signal(signed(SUM_BITS), reset_less=True)
-        product = [Signal(wide, name=f"product_{i}", reset_less=True) for i in range(2)]
+        low = Signal(HALF_BITS + FACTOR_BITS, reset_less=True)
+        high = Signal(signed(SUM_BITS - HALF_BITS + FACTOR_BITS), reset_less=True)
+        product = Signal(wide, reset_less=True)
         by_eights = Signal(wide, reset_less=True)
         by_ones = Signal(wide, reset_less=True)
         m.d.sync += [
             acc.eq(self.acc),
-            product[0].eq(acc * self.c),
-            product[1].eq(product[0]),
-            by_eights.eq(product[1] >> (self.so[3:] << 3)),
+            low.eq(acc[:HALF_BITS] * self.c),
+            high.eq(acc[HALF_BITS:].as_signed() * self.c),
+            product.eq((high << HALF_BITS) + low),
+            by_eights.eq(product >> (self.so[3:] << 3)),
             by_ones.eq(by_eights >> self.so[:3]),
             self.share.eq(halve(by_ones)),
         ]

@@ -1,0 +1,151 @@
+"""Configuration of STP, the spatio-temporal perceptron (docs/predictors.md)."""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+from stmoe.model.config import clog2
+
+
+class Source(enum.IntEnum):
+    """Where a row comes from. The order is that of a layer's rows in the table, and of reading them."""
+
+    BIAS = 0
+    SPATIAL = 1
+    TEMPORAL = 2
+    PAIR = 3
+    CROSS = 4
+    RANK = 5
+    TOKEN = 6
+    BIGRAM = 7
+
+
+#: Steps of a source: right shifts of the error at a row's first visit, and the most it comes to.
+Steps = Mapping[Source, tuple[int, int]]
+
+#: Chosen on the traces of docs/predictors.md: rows that are read all the time learn slowly, those of a word at once.
+STEPS: Steps = MappingProxyType(
+    {
+        Source.BIAS: (5, 7),
+        Source.SPATIAL: (5, 7),
+        Source.TEMPORAL: (5, 7),
+        Source.PAIR: (5, 7),
+        Source.CROSS: (5, 7),
+        Source.RANK: (5, 7),
+        Source.TOKEN: (0, 3),
+        Source.BIGRAM: (0, 2),
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StpConfig:
+    """Which rows there are and how wide they are.
+
+    Attributes
+    ----------
+    spatial : D, routings back in the stream whose experts have rows; at most the model's layers less one.
+    temporal : H, tokens back whose routing of the same layer has rows.
+    pair_bits : log2 of the rows for pairs of experts of the last layer; 0 for none.
+    cross_bits : log2 of the rows for an expert of the last layer with one of the layer before; 0 for none.
+    ranks : how many of the last layer's best experts have rows of their own by rank; of use where ids stand by weight.
+    token_bits : log2 of the rows for the token's id; 0 for none.
+    bigram_bits : log2 of the rows for the token's id with the one before; 0 for none.
+    weight_bits : bits of a weight, sign included.
+    fraction_bits : bits of it behind the binary point.
+    visit_bits : bits of a row's visit counter.
+    steps : see ``Steps``.
+    """
+
+    spatial: int = 12
+    temporal: int = 2
+    pair_bits: int = 12
+    cross_bits: int = 12
+    ranks: int = 0
+    token_bits: int = 0
+    bigram_bits: int = 0
+    weight_bits: int = 12
+    fraction_bits: int = 9
+    visit_bits: int = 6
+    steps: Steps = field(default_factory=lambda: STEPS, hash=False)
+
+    def __post_init__(self):
+        limits = {
+            "spatial": (0, 64),
+            "temporal": (0, 8),
+            "pair_bits": (0, 24),
+            "cross_bits": (0, 24),
+            "ranks": (0, 64),
+            "token_bits": (0, 24),
+            "bigram_bits": (0, 24),
+            "weight_bits": (4, 16),
+            "fraction_bits": (4, 12),
+            "visit_bits": (2, 8),
+        }
+        for name, (least, most) in limits.items():
+            if not least <= getattr(self, name) <= most:
+                raise ValueError(f"{name} = {getattr(self, name)}: not in {least} … {most}")
+        for source in Source:
+            first, last = self.steps[source]
+            if not 0 <= first <= last <= 12:
+                raise ValueError(f"steps of {source.name.lower()} = {(first, last)}: not 0 <= first <= last <= 12")
+
+    @property
+    def weight_max(self) -> int:
+        """Where a weight saturates, both ways."""
+        return (1 << (self.weight_bits - 1)) - 1
+
+    def fitted(self, layers: int, experts: int, top_k: int) -> "StpConfig":
+        """The same for a model, without rows that it cannot use."""
+        pairs = 2 * clog2(experts)
+        return replace(
+            self,
+            spatial=min(self.spatial, layers - 1),
+            pair_bits=min(self.pair_bits, pairs),
+            cross_bits=min(self.cross_bits, pairs),
+            ranks=min(self.ranks, top_k),
+        )
+
+    def regions(self, experts: int) -> dict[Source, int]:
+        """Rows of a layer, by source; in the table they lie in this order."""
+        return {
+            Source.BIAS: 1,
+            Source.SPATIAL: self.spatial * experts,
+            Source.TEMPORAL: self.temporal * experts,
+            Source.PAIR: (1 << self.pair_bits) if self.pair_bits else 0,
+            Source.CROSS: (1 << self.cross_bits) if self.cross_bits else 0,
+            Source.RANK: self.ranks * experts,
+            Source.TOKEN: (1 << self.token_bits) if self.token_bits else 0,
+            Source.BIGRAM: (1 << self.bigram_bits) if self.bigram_bits else 0,
+        }
+
+    def rows(self, experts: int) -> int:
+        """Rows of a layer."""
+        return sum(self.regions(experts).values())
+
+    def reads(self, top_k: int) -> int:
+        """The most rows read for one prediction."""
+        pairs = top_k * (top_k - 1) // 2 if self.pair_bits else 0
+        cross = top_k * top_k if self.cross_bits else 0
+        words = bool(self.token_bits) + bool(self.bigram_bits)
+        return 1 + (self.spatial + self.temporal) * top_k + pairs + cross + self.ranks + words
+
+    def row_bits(self, experts: int) -> int:
+        """Bits of a row: a weight an expert, and the visit counter."""
+        return experts * self.weight_bits + self.visit_bits
+
+    def table_bits(self, layers: int, experts: int) -> int:
+        """Bits of all rows."""
+        return layers * self.rows(experts) * self.row_bits(experts)
+
+
+#: Few rows share the error of a sum: each must go further.
+FEW_ROWS: Steps = MappingProxyType({**STEPS, Source.BIAS: (4, 6), Source.SPATIAL: (4, 6), Source.TEMPORAL: (4, 6)})
+
+#: Rows of experts alone: what fits on a chip.
+LEAN = StpConfig(spatial=6, pair_bits=0, cross_bits=0, steps=FEW_ROWS)
+#: With pairs of experts.
+PAIRS = StpConfig()
+#: With the token's id.
+WORDS = StpConfig(token_bits=16, bigram_bits=16, ranks=3)

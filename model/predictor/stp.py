@@ -12,7 +12,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from stmoe.model.predictor.interface import Ranked, Routing
-from stmoe.model.predictor.stp_config import Source, StpConfig
+from stmoe.model.predictor.stp_config import Source, StpConfig, id_bits
 
 #: Bits behind the point of a probability and of an error.
 ERROR_BITS = 12
@@ -32,6 +32,7 @@ class Sizes(NamedTuple):
     experts: int
     top_k: int
     rows: int
+    ids: int
     spatial: int
     temporal: int
     pair_bits: int
@@ -66,7 +67,7 @@ def sources(size, base, layer, stream, at, since, token, before, rows, kinds):
 
     ``since`` routings before it belong to it. ``rows`` and ``kinds`` take addresses and sources.
     """
-    E, K = size.experts, size.top_k
+    E, K = size.ids, size.top_k
     start = layer * size.rows
     rows[0], kinds[0] = start + base[BIAS], BIAS
     n = 1
@@ -233,6 +234,7 @@ class Stp:
             experts,
             top_k,
             config.rows(experts),
+            1 << id_bits(experts),
             config.spatial,
             config.temporal,
             config.pair_bits,

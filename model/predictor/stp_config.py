@@ -1,11 +1,7 @@
 """Configuration of STP, the spatio-temporal perceptron (docs/predictors.md)."""
 
 import enum
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from types import MappingProxyType
-
-from stmoe.model.config import clog2
+from dataclasses import dataclass, replace
 
 
 class Source(enum.IntEnum):
@@ -21,22 +17,16 @@ class Source(enum.IntEnum):
     BIGRAM = 7
 
 
-#: Steps of a source: right shifts of the error at a row's first visit, and the most it comes to.
-Steps = Mapping[Source, tuple[int, int]]
+#: Of every source, in order: right shift of the error at a row's first visit, and the most it comes to.
+Steps = tuple[tuple[int, int], ...]
 
 #: Chosen on the traces of docs/predictors.md: rows that are read all the time learn slowly, those of a word at once.
-STEPS: Steps = MappingProxyType(
-    {
-        Source.BIAS: (5, 7),
-        Source.SPATIAL: (5, 7),
-        Source.TEMPORAL: (5, 7),
-        Source.PAIR: (5, 7),
-        Source.CROSS: (5, 7),
-        Source.RANK: (5, 7),
-        Source.TOKEN: (0, 3),
-        Source.BIGRAM: (0, 2),
-    }
-)
+STEPS: Steps = ((5, 7), (5, 7), (5, 7), (5, 7), (5, 7), (5, 7), (0, 3), (0, 2))
+
+
+def id_bits(experts: int) -> int:
+    """Bits of an expert's id; the rows of a source go by ids side by side."""
+    return max(1, (experts - 1).bit_length())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +58,7 @@ class StpConfig:
     weight_bits: int = 12
     fraction_bits: int = 9
     visit_bits: int = 6
-    steps: Steps = field(default_factory=lambda: STEPS, hash=False)
+    steps: Steps = STEPS
 
     def __post_init__(self):
         limits = {
@@ -86,8 +76,9 @@ class StpConfig:
         for name, (least, most) in limits.items():
             if not least <= getattr(self, name) <= most:
                 raise ValueError(f"{name} = {getattr(self, name)}: not in {least} … {most}")
-        for source in Source:
-            first, last = self.steps[source]
+        if len(self.steps) != len(Source):
+            raise ValueError(f"steps of {len(self.steps)} sources: there are {len(Source)}")
+        for source, (first, last) in zip(Source, self.steps, strict=True):
             if not 0 <= first <= last <= 12:
                 raise ValueError(f"steps of {source.name.lower()} = {(first, last)}: not 0 <= first <= last <= 12")
 
@@ -98,7 +89,7 @@ class StpConfig:
 
     def fitted(self, layers: int, experts: int, top_k: int) -> "StpConfig":
         """The same for a model, without rows that it cannot use."""
-        pairs = 2 * clog2(experts)
+        pairs = 2 * id_bits(experts)
         return replace(
             self,
             spatial=min(self.spatial, layers - 1),
@@ -109,13 +100,14 @@ class StpConfig:
 
     def regions(self, experts: int) -> dict[Source, int]:
         """Rows of a layer, by source; in the table they lie in this order."""
+        ids = 1 << id_bits(experts)
         return {
             Source.BIAS: 1,
-            Source.SPATIAL: self.spatial * experts,
-            Source.TEMPORAL: self.temporal * experts,
+            Source.SPATIAL: self.spatial * ids,
+            Source.TEMPORAL: self.temporal * ids,
             Source.PAIR: (1 << self.pair_bits) if self.pair_bits else 0,
             Source.CROSS: (1 << self.cross_bits) if self.cross_bits else 0,
-            Source.RANK: self.ranks * experts,
+            Source.RANK: self.ranks * ids,
             Source.TOKEN: (1 << self.token_bits) if self.token_bits else 0,
             Source.BIGRAM: (1 << self.bigram_bits) if self.bigram_bits else 0,
         }
@@ -141,7 +133,7 @@ class StpConfig:
 
 
 #: Few rows share the error of a sum: each must go further.
-FEW_ROWS: Steps = MappingProxyType({**STEPS, Source.BIAS: (4, 6), Source.SPATIAL: (4, 6), Source.TEMPORAL: (4, 6)})
+FEW_ROWS: Steps = ((4, 6), (4, 6), (4, 6), *STEPS[3:])
 
 #: Rows of experts alone: what fits on a chip.
 LEAN = StpConfig(spatial=6, pair_bits=0, cross_bits=0, steps=FEW_ROWS)

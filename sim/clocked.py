@@ -9,8 +9,8 @@ import re
 from collections import Counter
 
 _PORT = re.compile(r"\b(input|output)\s+(?:reg\s+|wire\s+)?(\[\d+:0\])?\s*(\w+)")
-#: Inputs that the driver sets for the cycle that begins with the next edge.
-_CLOCKED = re.compile(r"aresetn|m_axis?_")
+#: Inputs that the driver may also change within a cycle: what Python sends is offered at once.
+_LOADED = re.compile(r"s_axi[ls]_")
 
 _NAME = r"(?:\\\S+ |[A-Za-z_]\w*)"
 _NEXT = r"\\\$\d+ "
@@ -23,23 +23,26 @@ _ANY_NEXT = re.compile(_NEXT)
 
 
 def bench(name: str, top: str, text: str) -> str:
-    """A module ``name`` around module ``top`` of ``text`` that takes AXI and reset over at the rising edge of ``aclk``.
+    """A module ``name`` around module ``top`` of ``text`` that takes every input over at the rising edge of ``aclk``.
 
-    ``ValueError`` when there is no module ``top``.
+    ``s_axil`` and ``s_axis`` are taken over at a rising edge of ``load``, too. ``ValueError`` when there is no module ``top``.
     """
     module = re.search(rf"^module {top}\b.*?^endmodule", text, re.MULTILINE | re.DOTALL)
     if module is None:
         raise ValueError(f"no module {top}")
     ports = _PORT.findall(module[0])
-    clocked = {port: width for direction, width, port in ports if direction == "input" and _CLOCKED.match(port)}
-    connections = (f".{port}({port}{'_now' if port in clocked else ''})" for _, _, port in ports)
+    inputs = {port: width for direction, width, port in ports if direction == "input" and port != "aclk"}
+    connections = (f".{port}({port}{'_now' if port in inputs else ''})" for _, _, port in ports)
     lines = [
         f"module {name} (",
-        ",\n".join(f"  {direction} wire {width} {port}" for direction, width, port in ports),
+        ",\n".join(f"  {direction} wire {width} {port}" for direction, width, port in (*ports, ("input", "", "load"))),
         ");",
-        *(f"  reg {width} {port}_now;" for port, width in clocked.items()),
+        *(f"  reg {width} {port}_now;" for port, width in inputs.items()),
         "  always @(posedge aclk) begin",
-        *(f"    {port}_now <= {port};" for port in clocked),
+        *(f"    {port}_now <= {port};" for port in inputs if not _LOADED.match(port)),
+        "  end",
+        "  always @(posedge aclk or posedge load) begin",
+        *(f"    {port}_now <= {port};" for port in inputs if _LOADED.match(port)),
         "  end",
         f"  {top} {top} (",
         "    " + ",\n    ".join(connections),

@@ -1,8 +1,8 @@
 // The compiled back-end: a Verilated stmoe_engine, the memory behind its AXI port and the ends of its streams, behind a C API.
 //
 // One step is one clock cycle. Its outputs are sampled, memory and streams move on, and the rising edge is evaluated together with
-// the inputs of the next cycle: all sides are registered. The bench that sim/build.py puts around the engine takes AXI and reset
-// over at the edge, so that they are evaluated once a cycle; s_axil and s_axis are driven directly.
+// the inputs of the next cycle: all sides are registered. The bench that sim/build.py puts around the engine takes every input over
+// at the edge, so that the engine is evaluated once a cycle; s_axil and s_axis are loaded within a cycle when Python asks for it.
 #include <deque>
 #include <string>
 #include <vector>
@@ -114,11 +114,11 @@ class Engine {
         top_->m_axis_tready = 1;
         drive_memory();
         drive_streams();
+        load();
         // The engine sees the reset from the edge after the first to the last one.
         for (int64_t i = 0; i <= cycles; i++) {
             top_->aresetn = i == cycles;
             edge();
-            settle();
         }
         cycle_ = last_progress_ = quiet_ = 0;
         sent_cycle = -1;
@@ -132,7 +132,7 @@ class Engine {
         sending_.push_back(std::move(message));
         last_progress_ = cycle_;
         drive_streams();
-        settle();
+        load();
     }
 
     int64_t run(int64_t limit, int64_t stop, int64_t stall_limit, bool fast_forward) {
@@ -163,18 +163,17 @@ class Engine {
         } else {
             top_->s_axil_araddr = address, top_->s_axil_arvalid = 1;
         }
-        settle();
+        load();
         for (int64_t i = 0; i < AXIL_LIMIT; i++) {
             const bool aw = top_->s_axil_awvalid && top_->s_axil_awready, w = top_->s_axil_wvalid && top_->s_axil_wready;
             const bool ar = top_->s_axil_arvalid && top_->s_axil_arready;
             const bool done = write ? top_->s_axil_bvalid : top_->s_axil_rvalid;
             const int response = write ? top_->s_axil_bresp : top_->s_axil_rresp;
             if (done && !write) *data = top_->s_axil_rdata;
-            begin_step();
             if (aw) top_->s_axil_awvalid = 0;
             if (w) top_->s_axil_wvalid = 0;
             if (ar) top_->s_axil_arvalid = 0;
-            end_step();
+            step();
             if (!done) continue;
             last_progress_ = cycle_;
             return response;
@@ -274,28 +273,19 @@ class Engine {
         cycle_ += cycles;
         skipped_ += cycles;
         context_.timeInc(2 * cycles);
-        settle();
+        top_->eval();
     }
 
     void step() {
-        begin_step();
-        end_step();
-    }
-
-    void begin_step() {
         sample();
         for (Watch& watch : watches) record(watch);
         memory_.step(master_);
-        drive_memory();
-        edge();
         step_streams();
+        drive_memory();
+        drive_streams();
+        edge();
         cycle_++;
         if (events_[0] | events_[1] | events_[2] | events_[3] | events_[4] | wrote_) last_progress_ = cycle_;
-    }
-
-    void end_step() {
-        drive_streams();
-        settle();
         quiet_ = top_->quiescent && sending_.empty() && memory_.idle() ? quiet_ + 1 : 0;
         if (quiet_ == 0) return;
         for (Counter& counter : free_running_) {
@@ -306,16 +296,22 @@ class Engine {
         }
     }
 
+    // The falling edge changes nothing in the engine.
     void edge() {
         top_->aclk = 1;
         top_->eval();
         dump();
-    }
-
-    void settle() {
         top_->aclk = 0;
         top_->eval();
         dump();
+    }
+
+    // s_axil and s_axis as driven, in the present cycle.
+    void load() {
+        top_->load = 1;
+        top_->eval();
+        top_->load = 0;
+        top_->eval();
     }
 
     void dump() {

@@ -50,11 +50,13 @@ def test_hand_written_verilog_stays_as_it_is():
     assert merge_registers(text) == text
 
 
-def test_the_bench_takes_axi_and_reset_over_at_the_edge_and_passes_the_rest():
+def test_the_bench_takes_every_input_over_at_the_edge_and_the_python_side_also_at_load():
     text = "module e(input aclk, input aresetn, input [7:0] m_axi_rdata, input s_axis_tvalid, output irq);\nendmodule\n"
     made = bench("b", "e", text)
-    assert "m_axi_rdata_now <= m_axi_rdata;" in made
     assert ".m_axi_rdata(m_axi_rdata_now)" in made
     assert ".aresetn(aresetn_now)" in made
-    assert ".s_axis_tvalid(s_axis_tvalid)" in made
+    assert ".s_axis_tvalid(s_axis_tvalid_now)" in made
+    at_edge, at_load = made.split("always @(posedge aclk or posedge load)")
+    assert "m_axi_rdata_now <= m_axi_rdata;" in at_edge
+    assert "s_axis_tvalid_now <= s_axis_tvalid;" in at_load
     assert "aclk_now" not in made

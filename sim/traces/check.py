@@ -1,7 +1,7 @@
 """The rules of the trace format (docs/traces.md), each refused in one line that names field, token, layer and value.
 
-``check_meta`` and ``check_layout`` need no data and run on the headers of a file; ``check_values`` reads the arrays. Tokens, layers and
-ranks are counted from 0 along the arrays' axes; a layer's number in the model is ``meta["layers"][layer]``.
+``check_meta`` and ``check_layout`` need no data and run on the headers of a file; ``check_values`` reads the arrays. Tokens,
+layers and ranks are counted from 0 along the arrays' axes; a layer's number in the model is ``meta["layers"][layer]``.
 """
 
 import itertools

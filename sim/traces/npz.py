@@ -1,8 +1,8 @@
 """Trace files: reading, member by member or whole, and writing. The format is docs/traces.md.
 
-``load`` gives a checked ``Trace``; hidden states, which can be larger than memory, only if asked for. ``TraceFile`` reads single arrays
-and streams blocks of tokens. Nothing is ever unpickled, and no array is allocated before its header agrees with the size of the
-member. A file is written under another name and renamed, so that what stands under its name is whole.
+``load`` gives a checked ``Trace``; hidden states, which can be larger than memory, only if asked for. ``TraceFile`` reads single
+arrays and streams blocks of tokens. Nothing is ever unpickled, and no array is allocated before its header agrees with the size
+of the member. A file is written under another name and renamed, so that what stands under its name is whole.
 """
 
 import io

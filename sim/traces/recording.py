@@ -1,7 +1,7 @@
 """Recording a trace: text or token ids through a model, one sequence after the other.
 
-What runs the model is a ``Recorder`` (``stmoe.sim.traces.recorders``): the NumPy reference, or transformers with torch. Sequences are
-teacher-forced (phase 0); with `generate` each is continued greedily by that many tokens (phase 1).
+What runs the model is a ``Recorder`` (``stmoe.sim.traces.recorders``): the NumPy reference, or transformers with torch. Sequences
+are teacher-forced (phase 0); with `generate` each is continued greedily by that many tokens (phase 1).
 """
 
 import hashlib

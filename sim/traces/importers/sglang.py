@@ -15,6 +15,7 @@ lines.
 
 import base64
 import binascii
+import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -78,8 +79,10 @@ def _load_torch(path: Path) -> Any:
         import torch  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise UserError(f"{path}: needs torch, of the extra `train`: pip install 'stmoe[train]'") from None
+    with reading(path):
+        data = path.read_bytes()
     with damaged(path, "the file"):
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
 
 
 def _checked(path: Path, objects: list[Any]) -> list[dict[str, Any]]:

@@ -27,6 +27,7 @@ class Routing:
     n_experts : E.
     token_ids : [T] which word of a vocabulary a token is, if known.
     ranked : whether the ids of a token and layer stand by falling router weight.
+    weights : [T, L, K] the router's weights of these experts, if known.
     hidden : [T, L, d] the router's input, if known.
     before_attention : [T, L, d] the residual stream before the attention of the layer, if known.
     """
@@ -36,6 +37,7 @@ class Routing:
     n_experts: int
     token_ids: NDArray[np.int32] | None = None
     ranked: bool = False
+    weights: NDArray[np.float16] | None = None
     hidden: NDArray[np.float16] | None = None
     before_attention: NDArray[np.float16] | None = None
 

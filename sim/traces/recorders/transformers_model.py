@@ -19,7 +19,7 @@ from stmoe.model.reference import softmax
 from stmoe.sim.errors import UserError
 from stmoe.sim.traces.recording import Ids, Recorded, ranked
 
-ROUTER = re.compile(r"(?P<layer>.*\blayers\.(?P<number>\d+))\.(?P<block>.*?)\.?(gate|router)$")
+ROUTER = re.compile(r"(?P<layer>.*\blayers\.(?P<number>\d+))\.(?:.*\.)?(?:gate|router)")
 N_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 TOP_K = ("num_experts_per_tok", "num_experts_per_token", "moe_topk")
 

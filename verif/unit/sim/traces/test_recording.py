@@ -248,6 +248,45 @@ def test_transformers_and_the_reference_record_the_same_routing(recorder, ids):
         assert np.abs(getattr(ours, name) - getattr(theirs, name)).max() <= limit, name
 
 
+TINY = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+    "num_experts_per_tok": 2,
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes", "layers"),
+    [
+        ("MixtralConfig", {"num_local_experts": 8}, [0, 1, 2]),
+        ("OlmoeConfig", {"num_experts": 8}, [0, 1, 2]),
+        ("GptOssConfig", {"num_local_experts": 8, "head_dim": 8}, [0, 1, 2]),
+        ("Qwen2MoeConfig", {"num_experts": 8, "moe_intermediate_size": 16, "decoder_sparse_step": 2}, [1]),
+    ],
+)
+def test_other_models_record_what_their_router_logits_say(kind, sizes, layers, tmp_path):
+    torch = pytest.importorskip("torch", reason="torch, of the extra `train`, is not installed")
+    import transformers  # pyright: ignore[reportMissingImports]
+
+    torch.manual_seed(1)
+    made = transformers.AutoModelForCausalLM.from_config(getattr(transformers, kind)(**TINY, **sizes))
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.copy_(0.2 * torch.randn_like(parameter))
+    made.save_pretrained(tmp_path)
+    peer, tokens = TransformersRecorder(tmp_path), np.arange(20)
+    recorded = record(peer, [Passage("a", tokens)], META, generate=3, hidden=("hidden",))
+    assert recorded.meta["layers"] == layers
+    logits = made(input_ids=torch.from_numpy(tokens)[None], output_router_logits=True).router_logits
+    chosen = np.stack([np.argsort(-r.detach().numpy().reshape(20, -1), kind="stable")[:, :2] for r in logits], axis=1)
+    np.testing.assert_array_equal(recorded.experts[:20], chosen)
+
+
 @pytest.mark.parametrize(
     ("original", "bug"),
     [

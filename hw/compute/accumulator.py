@@ -71,7 +71,7 @@ class Accumulator(wiring.Component):
             m.d.sync += touched.bit_select(self.term.slot, 1).eq(1)
 
         terms = delayed(m, self.term, 3, "term", reset_less=False)
-        segments = delayed(m, self.segments, 2, "segments")
+        segments = delayed(m, self.segments, 2, "segments", valid=[term.valid for term in terms])
         overwrite = Signal()
         m.d.comb += overwrite.eq(self.term.first & ~touched.bit_select(self.term.slot, 1))
         overwrites = delayed(m, overwrite, 2, "overwrite")
@@ -94,24 +94,27 @@ class Accumulator(wiring.Component):
         # Terms: the sum of three cycles ago is written now.
         old = Signal(layout, reset_less=True)
         new = Signal(layout, reset_less=True)
-        m.d.sync += old.eq(Mux(terms[1].word[0], halves[1].read_data, halves[0].read_data))
-        for s in range(config.segments):
-            m.d.sync += new[s].eq(self._add(Mux(overwrites[2], 0, old[s]), segments[2][s]))
+        with m.If(terms[1].valid):
+            m.d.sync += old.eq(Mux(terms[1].word[0], halves[1].read_data, halves[0].read_data))
+        with m.If(terms[2].valid):
+            for s in range(config.segments):
+                m.d.sync += new[s].eq(self._add(Mux(overwrites[2], 0, old[s]), segments[2][s]))
         for half in halves:
             m.d.comb += half.write_data.eq(new)
         m.d.sync += [self.done.valid.eq(terms[3].valid & terms[3].last), self.done.slot.eq(terms[3].slot)]
 
         # Reads: what was read at once waits a cycle for what was read late.
+        reads = delayed(m, self.read.en, 2, "reading", reset_less=False)
         odd = delayed(m, now.word[0], 2, "odd")
         is_late = delayed(m, late_en, 1, "is_late")
         at_once = Signal(layout, reset_less=True)
         arrived = Signal(layout)
         known = delayed(m, touched.bit_select(self.read.slot, 1), 2, "known")
         m.d.comb += arrived.eq(Mux(odd[2], halves[1].read_data, halves[0].read_data))
-        m.d.sync += [
-            at_once.eq(Mux(odd[1], halves[1].read_data, halves[0].read_data)),
-            self.read.sums.eq(Mux(known[2], Mux(is_late[1], arrived, at_once), 0)),
-        ]
+        with m.If(reads[1]):
+            m.d.sync += at_once.eq(Mux(odd[1], halves[1].read_data, halves[0].read_data))
+        with m.If(reads[2]):
+            m.d.sync += self.read.sums.eq(Mux(known[2], Mux(is_late[1], arrived, at_once), 0))
 
         m.submodules.scales = scales = Memory(shape=expert_scale(), depth=config.slots_max, init=[])
         scale_in, scale_out = scales.write_port(), scales.read_port()

@@ -43,7 +43,8 @@ class Activations(wiring.Component):
                 wide.eq((x + 128) >> 8),
             ]
             rounded.append(Mux(wide > 127, 127, Mux(wide < -127, -127, wide))[:8])
-        m.d.sync += beat.eq(Cat(*rounded))
+        with m.If(self.x16.valid):
+            m.d.sync += beat.eq(Cat(*rounded))
 
         # Beats enter at the top: when the last one is in, the first is at the bottom.
         number = Signal.like(self.x16.address, reset_less=True)

@@ -150,19 +150,22 @@ class Combine(wiring.Component):
     def _add(self, m: Module, y: Sram, reading, word, fresh, factor) -> None:
         """y[word] += the slot's share, or = for the first slot: read, add, write behind the pipeline of the shares."""
         config = self.config
-        shares_at = ACCUMULATOR_LATENCY + tree_levels(config) + CONTRIBUTION_LATENCY
+        summed_at = ACCUMULATOR_LATENCY + tree_levels(config)
+        shares_at = summed_at + CONTRIBUTION_LATENCY
         valid = delayed(m, reading, shares_at + 1, "adding", reset_less=False)
-        words = delayed(m, word, shares_at + 1, "word")
+        words = delayed(m, word, shares_at + 1, "word", valid=valid)
         sums = Signal(data.ArrayLayout(signed(WIDE_BITS), config.segments), reset_less=True)
         old = data.View(sums.shape(), y.read_data)
         for s in range(config.segments):
             m.submodules[f"share_{s}"] = share = Contribution()
             m.d.comb += [
+                share.valid.eq(valid[summed_at]),
                 share.acc.eq(self._over_tiles(m, s)),
                 share.c.eq(factor.c),
                 share.so.eq(factor.so),
             ]
-            m.d.sync += sums[s].eq(Mux(fresh, 0, old[s]) + share.share)
+            with m.If(valid[shares_at]):
+                m.d.sync += sums[s].eq(Mux(fresh, 0, old[s]) + share.share)
         m.d.comb += [
             y.write_en.eq(valid[shares_at + 1]),
             y.write_addr.eq(words[shares_at + 1]),
@@ -202,7 +205,7 @@ class Combine(wiring.Component):
             value = Signal(signed(WIDE_BITS), name=f"y48_{s}")
             output = Signal(signed(Y_BITS), name=f"y_{s}", reset_less=True)
             m.d.comb += value.eq(y.read_data.word_select(s, WIDE_BITS))
-            with m.If(step):
+            with m.If(step & read):
                 m.d.sync += output.eq(Mux(value > high, high, Mux(value < low, low, value)))
             narrow.append(output)
         with m.If(step):

@@ -4,6 +4,7 @@ from amaranth import Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from stmoe.hw.compute.pipeline import delayed
 from stmoe.hw.compute.ports import SUM_BITS
 from stmoe.hw.compute.rescale import halve
 from stmoe.model.numerics import SHIFT_BITS
@@ -17,13 +18,15 @@ CONTRIBUTION_LATENCY = 6
 
 
 class Contribution(wiring.Component):
-    """``share = rsr(acc·c, so + 1)``, one a cycle, after ``CONTRIBUTION_LATENCY`` cycles. No reset.
+    """``share = rsr(acc·c, so + 1)``, one a cycle, after ``CONTRIBUTION_LATENCY`` cycles.
 
     Stages: operand, products of its halves (DSP blocks are no wider), their sum, shift by eights, shift by ones, round. ``c`` and
-    ``so`` are those of a whole slot: they must be stable from its first ``acc`` to its last ``share``.
+    ``so`` are those of a whole slot: they must be stable from its first ``acc`` to its last ``share``. A stage moves only for a valid
+    ``acc``. Reset: none in flight.
 
     Members
     -------
+    valid : In, ``acc`` is there.
     acc : In, signed.
     c : In, unsigned.
     so : In.
@@ -33,6 +36,7 @@ class Contribution(wiring.Component):
     def __init__(self):
         super().__init__(
             {
+                "valid": In(1, init=1),
                 "acc": In(signed(SUM_BITS)),
                 "c": In(FACTOR_BITS),
                 "so": In(SHIFT_BITS),
@@ -49,13 +53,16 @@ class Contribution(wiring.Component):
         product = Signal(wide, reset_less=True)
         by_eights = Signal(wide, reset_less=True)
         by_ones = Signal(wide, reset_less=True)
-        m.d.sync += [
+        stages = [
             acc.eq(self.acc),
-            low.eq(acc[:HALF_BITS] * self.c),
-            high.eq(acc[HALF_BITS:].as_signed() * self.c),
+            [low.eq(acc[:HALF_BITS] * self.c), high.eq(acc[HALF_BITS:].as_signed() * self.c)],
             product.eq((high << HALF_BITS) + low),
             by_eights.eq(product >> (self.so[3:] << 3)),
             by_ones.eq(by_eights >> self.so[:3]),
             self.share.eq(halve(by_ones)),
         ]
+        valid = delayed(m, self.valid, len(stages) - 1, "valid", reset_less=False)
+        for i, stage in enumerate(stages):
+            with m.If(valid[i]):
+                m.d.sync += stage
         return m

@@ -80,11 +80,10 @@ class HiddenUnits(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        scales = self._scales(m)
-
         valid = delayed(m, self.row.valid, H8_LATENCY, "valid", reset_less=False)
-        up = delayed(m, self.row.up, H8_LATENCY, "up")
-        unit = delayed(m, self.row.unit, H8_LATENCY, "unit")
+        scales = self._scales(m, valid)
+        up = delayed(m, self.row.up, H8_LATENCY, "up", valid=valid)
+        unit = delayed(m, self.row.unit, H8_LATENCY, "unit", valid=valid)
 
         # g and u take turns in one multiplier.
         stored = Signal(SHIFT_BITS)
@@ -97,13 +96,14 @@ class HiddenUnits(wiring.Component):
         ]
         m.submodules.gate_rescale = gate = Rescale(len(self.total), *GATE_RANGE)
         m.d.comb += [
+            gate.valid.eq(valid[LOOKUP_LATENCY]),
             gate.value.eq(self.total),
             gate.m.eq(Mux(up[LOOKUP_LATENCY], scales.mu, scales.mg)),
             gate.shift.eq(shift),
         ]
 
         m.submodules.silu = silu = Silu()
-        m.d.comb += silu.value.eq(gate.result)
+        m.d.comb += [silu.valid.eq(valid[LOOKUP_LATENCY + RESCALE_LATENCY]), silu.value.eq(gate.result)]
 
         # The gate of a unit waits here for its up row.
         time = LOOKUP_LATENCY + RESCALE_LATENCY + SILU_LATENCY
@@ -111,14 +111,19 @@ class HiddenUnits(wiring.Component):
         product = [Signal(signed(32), name=f"product_{i}", reset_less=True) for i in range(_PRODUCT_LATENCY)]
         with m.If(valid[time] & ~up[time]):
             m.d.sync += a.eq(silu.silu)
-        m.d.sync += [product[0].eq(a * silu.same), product[1].eq(product[0])]
+        with m.If(valid[time] & up[time]):
+            m.d.sync += product[0].eq(a * silu.same)
+        with m.If(valid[time + 1] & up[time + 1]):
+            m.d.sync += product[1].eq(product[0])
 
-        wait = time + _PRODUCT_LATENCY - LOOKUP_LATENCY
+        known = time + _PRODUCT_LATENCY
+        wait = known - LOOKUP_LATENCY
         m.submodules.hidden_rescale = hidden = Rescale(32, *H8_RANGE)
-        sh = delayed(m, scales.sh, wait, "sh")[wait]
+        sh = delayed(m, scales.sh, wait, "sh", valid=valid[LOOKUP_LATENCY:])[wait]
         m.d.comb += [
+            hidden.valid.eq(valid[known] & up[known]),
             hidden.value.eq(product[1]),
-            hidden.m.eq(delayed(m, scales.mh, wait, "mh")[wait]),
+            hidden.m.eq(delayed(m, scales.mh, wait, "mh", valid=valid[LOOKUP_LATENCY:])[wait]),
             hidden.shift.eq(Mux(sh == 0, 1, sh)),
         ]
 
@@ -135,7 +140,7 @@ class HiddenUnits(wiring.Component):
         ]
         return m
 
-    def _scales(self, m: Module):
+    def _scales(self, m: Module, valid: list):
         """The scale row of ``row.unit``, ``LOOKUP_LATENCY`` cycles later: the meta words are kept as they come."""
         config = self.config
         m.submodules.meta_words = memory = Memory(shape=8 * config.lanes, depth=config.meta_words, init=[])
@@ -144,7 +149,7 @@ class HiddenUnits(wiring.Component):
             write.en.eq(self.meta.valid),
             write.addr.eq(self.meta.address),
             write.data.eq(self.meta.data),
-            read.en.eq(1),
+            read.en.eq(valid[0]),
         ]
         scales = Signal(unit_scales(), reset_less=True)
         # In rows of 8 bytes, the head is 2 rows and a word is a power of two of them.
@@ -156,8 +161,8 @@ class HiddenUnits(wiring.Component):
             position.eq(self.row.unit + CHUNK_HEAD_BYTES // UNIT_SCALE_BYTES),
             read.addr.eq(position >> column_bits),
         ]
-        m.d.sync += [
-            column.eq(position[:column_bits]),
-            scales.eq(read.data.word_select(column, 8 * UNIT_SCALE_BYTES)),
-        ]
+        with m.If(valid[0]):
+            m.d.sync += column.eq(position[:column_bits])
+        with m.If(valid[1]):
+            m.d.sync += scales.eq(read.data.word_select(column, 8 * UNIT_SCALE_BYTES))
         return scales

@@ -4,6 +4,7 @@ from amaranth import Module, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from stmoe.hw.compute.pipeline import delayed
 from stmoe.model.config import EngineConfig
 
 #: Bits of a product of two int8.
@@ -24,10 +25,12 @@ class Mac(wiring.Component):
     """``lanes`` int8 products, summed over each segment of ``group_units`` lanes and over all lanes.
 
     One word a cycle. A register before and behind the multipliers (so that they map to DSP blocks with their registers) and one
-    behind every level of the tree: ``segments`` after ``segment_latency`` cycles, ``total`` after ``total_latency``. No reset.
+    behind every level of the tree: ``segments`` after ``segment_latency`` cycles, ``total`` after ``total_latency``. A stage moves only
+    for a valid word: lanes that wait for memory do not toggle. Reset: no word in flight.
 
     Members
     -------
+    valid : In, a word is there.
     weights, operands : In, ``lanes`` int8 each.
     segments : Out, the sum over lanes s·G … s·G+G−1 for every s.
     total : Out, the sum over all lanes.
@@ -38,6 +41,7 @@ class Mac(wiring.Component):
         levels = (config.group_units - 1).bit_length()
         super().__init__(
             {
+                "valid": In(1, init=1),
                 "weights": In(data.ArrayLayout(signed(8), config.lanes)),
                 "operands": In(data.ArrayLayout(signed(8), config.lanes)),
                 "segments": Out(data.ArrayLayout(signed(PRODUCT_BITS + levels), config.segments)),
@@ -48,28 +52,34 @@ class Mac(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self.config
+        valid = delayed(m, self.valid, total_latency(config) - 1, "valid", reset_less=False)
         row = []
         for i in range(config.lanes):
             a = Signal(signed(8), name=f"weight_{i}", reset_less=True)
             b = Signal(signed(8), name=f"operand_{i}", reset_less=True)
             product = Signal(signed(PRODUCT_BITS), name=f"product_{i}", reset_less=True)
-            m.d.sync += [a.eq(self.weights[i]), b.eq(self.operands[i]), product.eq(a * b)]
+            with m.If(valid[0]):
+                m.d.sync += [a.eq(self.weights[i]), b.eq(self.operands[i])]
+            with m.If(valid[1]):
+                m.d.sync += product.eq(a * b)
             row.append(product)
 
+        levels = iter(valid[2:])
         while len(row) > config.segments:
-            row = self._level(m, row)
+            row = self._level(m, row, next(levels))
         m.d.comb += [self.segments[s].eq(total) for s, total in enumerate(row)]
         while len(row) > 1:
-            row = self._level(m, row)
+            row = self._level(m, row, next(levels))
         m.d.comb += self.total.eq(row[0])
         return m
 
     @staticmethod
-    def _level(m: Module, row: list) -> list:
+    def _level(m: Module, row: list, valid) -> list:
         """One registered level of the tree: sums of neighbours."""
         sums = []
         for i in range(0, len(row), 2):
             total = Signal(signed(len(row[0]) + 1), name=f"sum_{len(row) // 2}_{i // 2}", reset_less=True)
-            m.d.sync += total.eq(row[i] + row[i + 1])
+            with m.If(valid):
+                m.d.sync += total.eq(row[i] + row[i + 1])
             sums.append(total)
         return sums

@@ -1,16 +1,18 @@
 """Delay lines: what keeps the tags of a fixed-latency pipeline beside its data."""
 
-from amaranth import Module, Signal
+from amaranth import Const, Module, Signal
 
 
-def delayed(m: Module, signal, cycles: int, name: str, *, reset_less: bool = True) -> list:
+def delayed(m: Module, signal, cycles: int, name: str, *, reset_less: bool = True, valid=None) -> list:
     """``signal`` after 0 … ``cycles`` clock edges, as a list; stage 0 is ``signal`` itself.
 
-    Flags that start something need ``reset_less=False``; data that such a flag qualifies does not.
+    Flags that start something need ``reset_less=False``; data that such a flag qualifies does not. With ``valid``, the line of that
+    flag, stages hold what they have while nothing passes: an idle line does not toggle.
     """
     line = [signal]
     for i in range(1, cycles + 1):
         stage = Signal(signal.shape(), name=f"{name}_{i}", reset_less=reset_less)
-        m.d.sync += stage.eq(line[-1])
+        with m.If(Const(1) if valid is None else valid[i - 1]):
+            m.d.sync += stage.eq(line[-1])
         line.append(stage)
     return line

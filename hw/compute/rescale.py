@@ -4,6 +4,7 @@ from amaranth import Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from stmoe.hw.compute.pipeline import delayed
 from stmoe.model.numerics import SCALE_BITS, SHIFT_BITS
 
 #: Cycles from ``value`` to ``result``.
@@ -16,9 +17,10 @@ def halve(value):
 
 
 class Rescale(wiring.Component):
-    """``result = min(max(rsr(value·m, shift), low), high)``, one a cycle, after ``RESCALE_LATENCY`` cycles. No reset.
+    """``result = min(max(rsr(value·m, shift), low), high)``, one a cycle, after ``RESCALE_LATENCY`` cycles.
 
-    Stages: operands, product, product (two registers for the DSP blocks), shift by eights, shift by ones, round, clamp.
+    Stages: operands, product, product (two registers for the DSP blocks), shift by eights, shift by ones, round, clamp. A stage moves
+    only for a valid value, so that an idle multiplier costs nothing. Reset: no value in flight.
 
     Parameters
     ----------
@@ -27,6 +29,7 @@ class Rescale(wiring.Component):
 
     Members
     -------
+    valid : In, a value is there.
     value : In, signed.
     m : In, the multiplier.
     shift : In, 1 … 63.
@@ -38,6 +41,7 @@ class Rescale(wiring.Component):
         self.low, self.high = low, high
         super().__init__(
             {
+                "valid": In(1, init=1),
                 "value": In(signed(width)),
                 "m": In(SCALE_BITS),
                 "shift": In(SHIFT_BITS),
@@ -55,30 +59,28 @@ class Rescale(wiring.Component):
         # shift − 1, beside the product
         less = [Signal(SHIFT_BITS, name=f"less_{i}", reset_less=True) for i in range(4)]
         product = [Signal(wide, name=f"product_{i}", reset_less=True) for i in range(2)]
-        m.d.sync += [
-            value.eq(self.value),
-            multiplier.eq(self.m),
-            less[0].eq(self.shift - 1),
-            product[0].eq(value * multiplier),
-            less[1].eq(less[0]),
-            product[1].eq(product[0]),
-            less[2].eq(less[1]),
-        ]
-
         by_eights = Signal(wide, reset_less=True)
         by_ones = Signal(wide, reset_less=True)
         rounded = Signal(wide, reset_less=True)
-        m.d.sync += [
-            by_eights.eq(product[1] >> (less[2][3:] << 3)),
-            less[3].eq(less[2]),
-            by_ones.eq(by_eights >> less[3][:3]),
-            rounded.eq(halve(by_ones)),
-        ]
 
-        with m.If(rounded > self.high):
-            m.d.sync += [self.result.eq(self.high), self.clamped.eq(1)]
-        with m.Elif(rounded < self.low):
-            m.d.sync += [self.result.eq(self.low), self.clamped.eq(1)]
-        with m.Else():
-            m.d.sync += [self.result.eq(rounded), self.clamped.eq(0)]
+        stages = [
+            [value.eq(self.value), multiplier.eq(self.m), less[0].eq(self.shift - 1)],
+            [product[0].eq(value * multiplier), less[1].eq(less[0])],
+            [product[1].eq(product[0]), less[2].eq(less[1])],
+            [by_eights.eq(product[1] >> (less[2][3:] << 3)), less[3].eq(less[2])],
+            [by_ones.eq(by_eights >> less[3][:3])],
+            [rounded.eq(halve(by_ones))],
+        ]
+        valid = delayed(m, self.valid, len(stages), "valid", reset_less=False)
+        for i, stage in enumerate(stages):
+            with m.If(valid[i]):
+                m.d.sync += stage
+
+        with m.If(valid[-1]):
+            with m.If(rounded > self.high):
+                m.d.sync += [self.result.eq(self.high), self.clamped.eq(1)]
+            with m.Elif(rounded < self.low):
+                m.d.sync += [self.result.eq(self.low), self.clamped.eq(1)]
+            with m.Else():
+                m.d.sync += [self.result.eq(rounded), self.clamped.eq(0)]
         return m

@@ -5,6 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from stmoe.hw.compute.pipeline import delayed
 from stmoe.model.numerics import silu_table
 
 #: Cycles from ``value`` to ``silu``.
@@ -13,17 +14,22 @@ _TABLE_BITS = 9
 
 
 class Silu(wiring.Component):
-    """``silu = max(value, 0) − R(|value|)``, one a cycle, after ``SILU_LATENCY`` cycles: index, table, difference. No reset.
+    """``silu = max(value, 0) − R(|value|)``, one a cycle, after ``SILU_LATENCY`` cycles: index, table, difference.
+
+    A stage moves only for a valid value. Reset: no value in flight.
 
     Members
     -------
+    valid : In, a value is there.
     value : In, Q5.10.
     silu : Out, Q5.10.
     same : Out, ``value`` after as many cycles.
     """
 
     def __init__(self):
-        super().__init__({"value": In(signed(16)), "silu": Out(signed(16)), "same": Out(signed(16))})
+        super().__init__(
+            {"valid": In(1, init=1), "value": In(signed(16)), "silu": Out(signed(16)), "same": Out(signed(16))}
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -36,13 +42,15 @@ class Silu(wiring.Component):
         far = Signal(reset_less=True)
         first = Signal(signed(16), reset_less=True)
         second = Signal(signed(16), reset_less=True)
-        m.d.sync += [
-            index.eq((abs(self.value) + 4) >> 3),
-            first.eq(self.value),
-            far.eq(index >= len(entries)),
-            second.eq(first),
-            self.silu.eq(Mux(second > 0, second, 0) - Mux(far, 0, read.data)),
-            self.same.eq(second),
-        ]
-        m.d.comb += [read.addr.eq(index), read.en.eq(1)]
+        valid = delayed(m, self.valid, SILU_LATENCY - 1, "valid", reset_less=False)
+        with m.If(valid[0]):
+            m.d.sync += [index.eq((abs(self.value) + 4) >> 3), first.eq(self.value)]
+        with m.If(valid[1]):
+            m.d.sync += [far.eq(index >= len(entries)), second.eq(first)]
+        with m.If(valid[2]):
+            m.d.sync += [
+                self.silu.eq(Mux(second > 0, second, 0) - Mux(far, 0, read.data)),
+                self.same.eq(second),
+            ]
+        m.d.comb += [read.addr.eq(index), read.en.eq(valid[1])]
         return m

@@ -124,6 +124,7 @@ class Tile(wiring.Component):
         h8 = [Signal(h8_layout, name=f"h8_{parity}", reset_less=True) for parity in ("even", "odd")]
         m.submodules.mac = mac = Mac(config)
         m.d.comb += [
+            mac.valid.eq(tag.row | tag.column),
             mac.weights.eq(self.buffer.data),
             mac.operands.eq(
                 Mux(
@@ -150,7 +151,8 @@ class Tile(wiring.Component):
 
         # Rows: words are summed one stage behind the tree.
         total = Signal(signed(total_bits(config)), reset_less=True)
-        m.d.sync += total.eq(Mux(tags[total_at].first, 0, total) + mac.total)
+        with m.If(tags[total_at].row):
+            m.d.sync += total.eq(Mux(tags[total_at].first, 0, total) + mac.total)
         row = tags[total_at + 1 - LOOKUP_LATENCY]
         m.d.comb += [
             hidden.row.valid.eq(row.row & row.last),

@@ -123,12 +123,14 @@ class RouterMatVec(wiring.Component):
             stage.last.eq(last_expert),
             stage.expert.eq(expert),
         ]
+        valid_in = []  # in the cycle of the memories' words, of the operands, of the products, and so on
         for i in range(self.latency - 1):
             next_stage = Signal(tag, name=f"stage_{i}")
             m.d.sync += next_stage.eq(stage)
             stage = next_stage
+            valid_in.append(stage.valid)
 
-        total = self._dot(m, x_memory.read_data, weights.read_data)
+        total = self._dot(m, x_memory.read_data, weights.read_data, valid_in)
         valid = Signal()
         event = Signal(z_event(config), reset_less=True)
         m.d.sync += valid.eq(stage.done)
@@ -165,18 +167,23 @@ class RouterMatVec(wiring.Component):
         with m.If(self.i_start.valid & self.i_start.ready):
             m.d.sync += self.scale.eq(scales[self.i_start.payload.slot])
 
-    def _dot(self, m, x_word, w_word):
-        """Σ over the lanes of a word, ``latency - 2`` cycles after the memories: operands, products, tree."""
+    def _dot(self, m, x_word, w_word, valid_in):
+        """Σ over the lanes of a word, ``latency - 2`` cycles after the memories: operands, products, tree.
+
+        A stage moves only for a valid word.
+        """
         terms = []
         for lane in range(self.config.router_lanes):
             x = Signal(signed(16), name=f"x_{lane}", reset_less=True)
             w = Signal(signed(16), name=f"w_{lane}", reset_less=True)
             product = Signal(signed(32), name=f"product_{lane}", reset_less=True)
-            m.d.sync += [
-                x.eq(x_word.word_select(lane, 16).as_signed()),
-                w.eq(w_word.word_select(lane, 16).as_signed()),
-                product.eq(x * w),
-            ]
+            with m.If(valid_in[0]):
+                m.d.sync += [
+                    x.eq(x_word.word_select(lane, 16).as_signed()),
+                    w.eq(w_word.word_select(lane, 16).as_signed()),
+                ]
+            with m.If(valid_in[1]):
+                m.d.sync += product.eq(x * w)
             terms.append(product)
         for level in range(self.tree_stages):
             sums = []
@@ -184,7 +191,8 @@ class RouterMatVec(wiring.Component):
                 pairs = [a + b for a, b in zip(terms[i : i + 4 : 2], terms[i + 1 : i + 4 : 2], strict=True)]
                 value = pairs[0] + pairs[1] if len(pairs) == 2 else pairs[0]
                 total = Signal(value.shape(), name=f"sum_{level}_{i // 4}", reset_less=True)
-                m.d.sync += total.eq(value)
+                with m.If(valid_in[2 + level]):
+                    m.d.sync += total.eq(value)
                 sums.append(total)
             terms = sums
         return terms[0]

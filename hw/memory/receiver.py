@@ -9,6 +9,7 @@ Beats arrive in the order in which bursts were issued. Bursts of a prefetch requ
 
 from amaranth import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from stmoe.hw.layouts import (
@@ -108,7 +109,6 @@ class FetchReceiver(wiring.Component):
 
         number = Array(Signal(fetch_beats_bits(config), name=f"number_{name}") for name in CLASSES)
         failed = Array(Signal(name=f"failed_{name}") for name in CLASSES)
-        state = Array(Signal(32, name=f"crc_{name}", reset_less=True) for name in CLASSES)
         expected = Array(Signal(32, name=f"expected_{name}", reset_less=True) for name in CLASSES)
         partial = [
             Array(Signal(bus_bits, name=f"partial_{name}_{i}", reset_less=True) for name in CLASSES)
@@ -124,15 +124,21 @@ class FetchReceiver(wiring.Component):
             first.eq(position == 0),
         ]
         m.submodules.crc = crc = Crc32cUpdate(config.bus_bytes)
+        # A memory, so that the XOR trees have one destination and need not be selected from.
+        m.submodules.states = states = Memory(shape=32, depth=len(CLASSES), init=[])
+        write, running, final = states.write_port(), states.read_port(domain="comb"), states.read_port(domain="comb")
         m.d.comb += [
-            crc.state.eq(Mux(first, INITIAL, state[which])),
+            running.addr.eq(which),
+            crc.state.eq(Mux(first, INITIAL, running.data)),
             crc.data.eq(Cat(Mux(first, ticket.seed, beat.data[:32]), beat.data[32:])),
+            write.addr.eq(which),
+            write.data.eq(crc.next),
+            write.en.eq(taken),
         ]
         bad = Signal()
         m.d.comb += bad.eq((beat.resp != 0) | (beat.last != (burst_beat == issued.len)))
         with m.If(taken):
             m.d.sync += [
-                state[which].eq(crc.next),
                 number[which].eq(Mux(request_end, 0, position + 1)),
                 failed[which].eq(~request_end & (failed[which] | bad)),
             ]
@@ -192,7 +198,10 @@ class FetchReceiver(wiring.Component):
             landing_ticket.eq(ending_ticket),
         ]
         wrong = Signal()
-        m.d.comb += wrong.eq((landing_status == LandedStatus.OK) & (~state[landing_class] != expected[landing_class]))
+        m.d.comb += [
+            final.addr.eq(landing_class),
+            wrong.eq((landing_status == LandedStatus.OK) & (~final.data != expected[landing_class])),
+        ]
 
         # Stage 4: land, through the owner's queue no sooner than the last word is out.
         event = Signal.like(self.o_landed.payload, reset_less=True)

@@ -68,6 +68,7 @@ class TableSaver(wiring.Component):
         bus_bits = 8 * config.bus_bytes
         m.submodules.crc = crc = Crc32cUpdate(STEP_BYTES)
         state = Signal(32, reset_less=True)
+        restart, update = Signal(), Signal()
         step = Signal(range(max(2, config.bus_bytes // STEP_BYTES)))
         beat = Signal(range(max(2, image.head_beats, image.row_beats)))
         row = Signal(range(image.rows))
@@ -104,17 +105,23 @@ class TableSaver(wiring.Component):
             self.o_word.payload.data.eq(word),
             self.busy.eq(1),
         ]
+        with m.If(restart):
+            m.d.sync += state.eq(INITIAL)
+        with m.Elif(update):
+            m.d.sync += state.eq(crc.next)
         last_head = beat == image.head_beats - 1
         last_of_row = beat == image.row_beats - 1
 
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += self.busy.eq(0)
-                m.d.sync += [state.eq(INITIAL), step.eq(0), beat.eq(0), row.eq(0)]
+                m.d.sync += [step.eq(0), beat.eq(0), row.eq(0)]
                 with m.If(self.start):
+                    m.d.comb += restart.eq(1)
                     m.next = "HEAD_CRC"
             with m.State("HEAD_CRC"):
-                m.d.sync += [state.eq(crc.next), step.eq(step + 1)]
+                m.d.comb += update.eq(1)
+                m.d.sync += step.eq(step + 1)
                 with m.If(last_step):
                     m.d.sync += [step.eq(0), beat.eq(beat + 1)]
                     with m.If(last_head):
@@ -131,7 +138,8 @@ class TableSaver(wiring.Component):
             with m.State("ROW_CRC"):
                 m.d.comb += in_rows.eq(1)
                 with m.If(self.i_row.valid):
-                    m.d.sync += [state.eq(crc.next), step.eq(step + 1)]
+                    m.d.comb += update.eq(1)
+                    m.d.sync += step.eq(step + 1)
                     with m.If(last_step):
                         m.d.sync += step.eq(0)
                         m.next = "ROW_WORD"

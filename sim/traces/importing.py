@@ -6,7 +6,6 @@ file and line, what does not make a trace: a missing layer, a record twice, a ra
 
 import csv
 import gzip
-import io
 import itertools
 import json
 import math
@@ -134,12 +133,10 @@ def contents(path: Path) -> bytes:
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines that are not empty."""
+    """Numbered lines, the empty ones too."""
     with reading(path):
         text = contents(path).decode("utf-8-sig")
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            yield number, line.rstrip("\r")
+    yield from enumerate(text.split("\n"), 1)
 
 
 def parse_json(text: str, where: str) -> Any:
@@ -162,28 +159,41 @@ def parse_json(text: str, where: str) -> Any:
 
 def rows(path: Path, numbered: Iterator[tuple[int, str]], wanted: dict[str, tuple[str, ...]]) -> Iterator[tuple]:
     """Rows of a CSV with a header: (line, fields), where `wanted` gives for each field the names its column may have."""
-    head = next(numbered, None)
-    if head is None:
-        raise UserError(f"{path}: no header line")
-    columns = [name.strip().lower() for name in _split(head[1], f"{path}: line {head[0]}")]
+    table = _table(path, numbered)
+    line, head = next(table, (0, []))
+    columns = [name.strip().lower() for name in head]
     places = []
-    for field, names in wanted.items():
-        found = [i for i, name in enumerate(columns) if name in names]
+    for name, names in wanted.items():
+        found = [i for i, column in enumerate(columns) if column in names]
         if len(found) != 1:
-            raise UserError(f"{path}: line {head[0]}: {len(found)} columns for the {field} ({', '.join(names)})")
+            raise UserError(f"{path}: line {line}: {len(found)} columns for the {name} ({', '.join(names)})")
         places.append(found[0])
-    for number, line in numbered:
-        values = _split(line, f"{path}: line {number}")
+    for line, values in table:
         if len(values) != len(columns):
-            raise UserError(f"{path}: line {number}: {len(values)} fields, the header has {len(columns)}")
-        yield number, *(values[place] for place in places)
+            raise UserError(f"{path}: line {line}: {len(values)} fields, the header has {len(columns)}")
+        yield line, *(values[place] for place in places)
 
 
-def _split(line: str, where: str) -> list[str]:
-    try:
-        return next(csv.reader(io.StringIO(line), strict=True))
-    except (csv.Error, StopIteration) as error:
-        raise UserError(f"{where}: not a line of CSV ({error})") from None
+def _table(path: Path, numbered: Iterator[tuple[int, str]]) -> Iterator[tuple[int, list[str]]]:
+    """The fields of every row that is not empty, and the line it ends in; a quoted field may hold line breaks."""
+    last = 0
+
+    def feed() -> Iterator[str]:
+        nonlocal last
+        for number, line in numbered:
+            last = number
+            yield line + "\n"
+
+    table = csv.reader(feed(), strict=True)
+    while True:
+        try:
+            values = next(table, None)
+        except csv.Error as error:
+            raise UserError(f"{path}: line {last}: not CSV ({error})") from None
+        if values is None:
+            return
+        if any(values):
+            yield last, values
 
 
 def whole(value: object, what: str, where: str, limit: int = POSITION_LIMIT) -> int:

@@ -44,6 +44,8 @@ def read(files: Sequence[Path], given: Given) -> Trace:
         routes.path = path
         here: set[int] = set()
         for number, line in lines(path):
+            if not line.strip():
+                continue
             where = f"{path}: line {number}"
             record = parse_json(line, where)
             kind = record.get("type", "route") if isinstance(record, dict) else "route"

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stmoe.sim.errors import UserError
-from stmoe.sim.traces.check import EXPERTS_LIMIT, UNKNOWN
+from stmoe.sim.traces.check import ARRAYS, EXPERTS_LIMIT, UNKNOWN
 from stmoe.sim.traces.npz import naming
 from stmoe.sim.traces.trace import RANKED, Trace
 
@@ -76,14 +76,10 @@ def trace_of(
     dense: Dense, given: Given, path: Path, n_experts: int, model: str, rank_order: str, notes: str, **more: Any
 ) -> Trace:
     """The trace of a log; `path` is its first file, `more` further fields of meta."""
-    optional = {"weights": (dense.weights, np.float16), "token_id": (dense.token_id, np.int32)}
+    arrays = {name: getattr(dense, name) for name in ARRAYS if getattr(dense, name, None) is not None}
     with naming(path):
         return Trace(
-            experts=dense.experts.astype(np.uint16),
-            seq_id=dense.seq_id.astype(np.int32),
-            position=dense.position.astype(np.int32),
-            phase=dense.phase.astype(np.uint8),
-            **{name: array.astype(dtype) for name, (array, dtype) in optional.items() if array is not None},
+            **{name: _cast(name, array) for name, array in arrays.items()},
             meta={
                 "name": given.name or path.name.split(".")[0] or "trace",
                 "model": given.model or model or "unknown",
@@ -100,6 +96,14 @@ def trace_of(
                 **more,
             },
         )
+
+
+def _cast(name: str, array: NDArray[Any]) -> NDArray[Any]:
+    """An array in the type of the format, if its whole numbers fit."""
+    cast = array.astype(ARRAYS[name][0])
+    if array.dtype.kind in "iu" and (cast != array).any():
+        raise UserError(f"{name} holds {array[cast != array].flat[0]}, which does not fit {cast.dtype}")
+    return cast
 
 
 def rank_order_of(weights: NDArray[Any] | None) -> str:

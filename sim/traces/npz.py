@@ -156,6 +156,8 @@ class TraceFile:
     def trace(self, arrays: Iterable[str] = LOADED) -> Trace:
         """The trace with these optional arrays, where they are there."""
         wanted = (*REQUIRED, *arrays)
+        if unknown := set(wanted) - set(ARRAYS):
+            raise ValueError(f"{sorted(unknown)}: the format has no such arrays")
         held = {name: self.read(name) for name in self.layouts if name in wanted}
         with naming(self.path):
             return Trace(**held, meta=self.meta)

@@ -118,7 +118,7 @@ def passages_of_tokens(path: Path, tokenizer_sha256: str) -> tuple[list[Passage]
     if not rows:
         return _passages_of_trace(path, tokenizer_sha256)
     tokens, is_code = rows.get("tokens"), rows.get("is_code")
-    if tokens is None or tokens.ndim != 2 or tokens.dtype.kind not in "iu":
+    if tokens is None or tokens.ndim != 2 or tokens.dtype.kind not in "iu" or not tokens.size:
         raise UserError(f"{path}: tokens must be whole numbers of shape [N, T]")
     if is_code is None or is_code.shape != tokens.shape[:1]:
         raise UserError(f"{path}: is_code must have shape [{len(tokens)}]")

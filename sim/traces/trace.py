@@ -141,7 +141,8 @@ class Trace:
     def cut(self, begin: int, end: int) -> "Trace":
         """Tokens begin … end-1 as a trace of their own."""
         arrays = {name: array[begin:end] for name, array in self.arrays().items()}
-        meta = dict(self.meta)
+        counts = {"n_tokens": end - begin, "n_sequences": len(np.unique(self.seq_id[begin:end]))}
+        meta = self.meta | {name: count for name, count in counts.items() if name in self.meta}
         if "parts" in meta:
             inside = [p for p in self.parts() if p.begin < end and p.end > begin]
             meta["parts"] = [{"name": p.name, "begin": max(0, p.begin - begin)} for p in inside]

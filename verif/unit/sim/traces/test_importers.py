@@ -356,6 +356,13 @@ def test_logits_that_are_not_finite_are_refused(value, tmp_path):
         import_log([tmp_path / "x.npy"], AUTO, GIVEN)
 
 
+def test_token_ids_that_do_not_fit_are_refused(tmp_path):
+    ids = np.full(15, 1 << 31)
+    np.savez(tmp_path / "x.npz", router_logits=logits_of(trace()), input_ids=ids)
+    with pytest.raises(UserError, match="token_id holds 2147483648, which does not fit int32"):
+        import_log([tmp_path / "x.npz"], AUTO, GIVEN)
+
+
 @pytest.mark.parametrize(
     ("array", "message"),
     [

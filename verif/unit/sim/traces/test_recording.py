@@ -161,7 +161,13 @@ def tokens_without_shape(folder):
     return ["--tokens", folder / "bad.npz"]
 
 
+def no_tokens(folder):
+    np.savez(folder / "none.npz", tokens=np.ones((0, 3), np.int32), is_code=np.ones(0, bool))
+    return ["--tokens", folder / "none.npz"]
+
+
 REFUSED = {
+    "none.npz: tokens must be whole numbers of shape [N, T]": no_tokens,
     "bad: not UTF-8 at byte 3": bad_text,
     "bad: the file is empty": empty_text,
     "bad: meta.tokenizer_sha256: token_id is not of this checkpoint's tokenizer": foreign_trace,

@@ -140,6 +140,8 @@ def test_hidden_states_are_read_when_asked_for_and_stream_in_blocks(tmp_path):
     save(trace(), tmp_path / "x.npz")
     assert load(tmp_path / "x.npz").hidden is None
     np.testing.assert_array_equal(load(tmp_path / "x.npz", ["hidden"]).hidden, trace().hidden)
+    with pytest.raises(ValueError, match="the format has no such arrays"):
+        load(tmp_path / "x.npz", ["hiden"])
     with TraceFile(tmp_path / "x.npz") as file:
         blocks = list(file.blocks("hidden", 4))
     assert [len(block) for block in blocks] == [4, 4, 4, 3]
@@ -178,10 +180,10 @@ def test_two_neighbouring_sequences_are_never_adjacent_whatever_their_positions(
 
 def test_tokens_cut_out_of_a_trace_are_a_trace_with_the_parts_they_touch():
     parts = {"parts": [{"name": "code", "begin": 0}, {"name": "prose", "begin": 5}, {"name": "more", "begin": 13}]}
-    whole = Trace(**arrays(), meta=meta() | parts)
+    whole = Trace(**arrays(), meta=meta() | parts | {"n_tokens": 15, "n_sequences": 3})
     assert list(whole.parts()) == [(0, 5, "code"), (5, 13, "prose"), (13, 15, "more")]
     cut = whole.cut(3, 12)
-    assert len(cut) == 9
+    assert (len(cut), cut.meta["n_tokens"], cut.meta["n_sequences"]) == (9, 9, 3)
     assert list(cut.sequences()) == [(0, 2), (2, 7), (7, 9)]
     assert list(cut.parts()) == [(0, 2, "code"), (2, 9, "prose")]
     np.testing.assert_array_equal(cut.experts, whole.experts[3:12])

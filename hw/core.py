@@ -26,7 +26,7 @@ from stmoe.hw.layouts import Destination, fetch_request, shape_layout
 from stmoe.hw.memory.axi import Axi
 from stmoe.hw.memory.dma import DmaReader
 from stmoe.hw.memory.merge import Merge
-from stmoe.hw.predictor.st_moe import StMoePredictor
+from stmoe.hw.predictor.predictors import Predictors
 from stmoe.hw.predictor.table_port import TablePort
 from stmoe.hw.prefetch.engine import PrefetchEngine
 from stmoe.hw.router.loader import RouterLoader
@@ -89,7 +89,7 @@ class Core(wiring.Component):
         m.submodules.router_loader = self.router_loader = RouterLoader(config)
         m.submodules.router = self.router = RouterUnit(config)
         m.submodules.sequencer = self.sequencer = Sequencer(config)
-        m.submodules.predictor = self.predictor = StMoePredictor(config)
+        m.submodules.predictor = self.predictor = Predictors(config)
         m.submodules.prefetch = self.prefetch = PrefetchEngine(config)
         m.submodules.manager = self.manager = BufferManager(config)
         m.submodules.demand = self.demand = DemandLoader(config)
@@ -131,6 +131,7 @@ class Core(wiring.Component):
             (self.params.policy == Policy.HT)
             | (self.params.policy == Policy.CCT)
             | (self.params.policy == Policy.ST_MOE)
+            | (self.params.policy == Policy.STP)
         )
 
     def _routing(self, m: Module):
@@ -167,6 +168,7 @@ class Core(wiring.Component):
         oracle = params.policy == Policy.ORACLE
         connect(m, self.sequencer.o_routed, predictor.i_routed)
         m.d.comb += [
+            predictor.perceptron.eq(params.policy == Policy.STP),
             predictor.params.use_cct.eq(params.policy != Policy.HT),
             predictor.params.use_history.eq(params.policy != Policy.CCT),
             prefetch.enable.eq(self._learns() | oracle),

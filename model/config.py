@@ -10,6 +10,8 @@ import enum
 import json
 from dataclasses import dataclass
 
+from stmoe.model.predictor.stp_config import LEAN, StpConfig
+
 MAX_LAYERS = 256
 MAX_EXPERTS = 4096
 MAX_CHUNKS = 4096
@@ -28,6 +30,7 @@ class Policy(enum.IntEnum):
     CCT = 3  #: LRU, and prefetch by the cross-layer correlation table
     ST_MOE = 4  #: LRU, and prefetch by CCT votes and history together (arXiv 2606.15453)
     ORACLE = 5  #: LRU, and prefetch of what arrives on the hint port (an oracle, or any predictor outside)
+    STP = 6  #: LRU, and prefetch by the spatio-temporal perceptron (docs/predictors.md)
 
     @property
     def label(self) -> str:
@@ -116,6 +119,7 @@ class EngineConfig:
     demand_bursts, prefetch_bursts : outstanding AXI read bursts of either class.
     burst_bytes : longest AXI burst, a power of two, at most 1024.
     addr_bits : width of AXI addresses.
+    stp : rows of the spatio-temporal perceptron, before they are fitted to the maxima (``stp_fitted``).
     """
 
     name: str = "custom"
@@ -140,11 +144,12 @@ class EngineConfig:
     prefetch_bursts: int = 2
     burst_bytes: int = 1024
     addr_bits: int = 32
+    stp: StpConfig = LEAN
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.name not in ("name", "shared_max"):
+            if field.name not in ("name", "shared_max", "stp"):
                 _require(
                     isinstance(value, int) and value >= 1, f"{field.name} = {value!r}: must be an integer of at least 1"
                 )
@@ -210,6 +215,11 @@ class EngineConfig:
     def chunks_max(self) -> int:
         """Chunks of one expert, at most."""
         return self.d_ff_max // self.chunk_units
+
+    @property
+    def stp_fitted(self) -> StpConfig:
+        """The rows of the perceptron that a model of the maxima can use."""
+        return self.stp.fitted(self.layers_max, self.experts_max, self.top_k_max)
 
     # Words and memories.
     @property
@@ -346,3 +356,11 @@ class EngineConfig:
     def to_json(self) -> str:
         """The fields as JSON, in declaration order."""
         return json.dumps(dataclasses.asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> "EngineConfig":
+        """What ``to_json`` wrote."""
+        fields = json.loads(text)
+        rows = fields.pop("stp")
+        steps = tuple((first, last) for first, last in rows.pop("steps"))
+        return cls(stp=StpConfig(steps=steps, **rows), **fields)

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stmoe.model.config import EngineConfig, Policy
-from stmoe.model.predictor.st_moe import LITERAL, tuned
+from stmoe.model.predictor.st_moe import LITERAL, Params, tuned
+from stmoe.model.predictor.stp_config import THRESHOLD
 from stmoe.sim.build import Build
 from stmoe.sim.dram.config import OperatingPoint
 from stmoe.sim.engine import Engine
@@ -25,14 +26,24 @@ ON_DEMAND = "lru"
 ORACLE = "oracle"
 
 
+def literal(_top_k: int) -> Params:
+    """The paper's parameters, whatever the model's top-k."""
+    return LITERAL
+
+
+def log_odds(_top_k: int) -> Params:
+    """A threshold on the log odds that STP answers with."""
+    return replace(LITERAL, threshold=THRESHOLD)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What a name on the command line stands for; ``tuned``: the predictor's tuned parameters. See ``Setting``."""
+    """What a name on the command line stands for; ``predictor``: its parameters for a model's top-k. See ``Setting``."""
 
     policy: Policy
     serial: bool = False
-    tuned: bool = False
     demote: bool = False
+    predictor: Callable[[int], Params] = literal
 
 
 #: In the order of tables.
@@ -43,8 +54,9 @@ SETTINGS: dict[str, Choice] = {
     "ht": Choice(policy=Policy.HT),
     "cct": Choice(policy=Policy.CCT),
     "st-moe": Choice(policy=Policy.ST_MOE),
-    "st-moe-tuned": Choice(policy=Policy.ST_MOE, tuned=True),
-    "st-moe-demote": Choice(policy=Policy.ST_MOE, tuned=True, demote=True),
+    "st-moe-tuned": Choice(policy=Policy.ST_MOE, predictor=tuned),
+    "st-moe-demote": Choice(policy=Policy.ST_MOE, predictor=tuned, demote=True),
+    "stp": Choice(policy=Policy.STP, predictor=log_odds),
     "oracle": Choice(policy=Policy.ORACLE),
 }
 
@@ -54,7 +66,7 @@ def setting(name: str, config: EngineConfig, top_k: int, window: int) -> Setting
     if name not in SETTINGS:
         raise UserError(f"unknown policy {name!r}: known are {', '.join(SETTINGS)}")
     choice = SETTINGS[name]
-    predictor = tuned(top_k) if choice.tuned else LITERAL
+    predictor = choice.predictor(top_k)
     limit = (1 << config.cct_counter_bits) - 1
     if predictor.counter_max > limit:
         raise UserError(f"policy {name!r} needs counters up to {predictor.counter_max}; this build's end at {limit}")

@@ -6,9 +6,10 @@
 from amaranth import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from stmoe.hw.layouts import SCORE_BITS, prediction
+from stmoe.hw.predictor.report import Report
 from stmoe.model.config import EngineConfig, clog2
 
 
@@ -58,46 +59,28 @@ class Scores(wiring.Component):
         depth = self.config.experts_max
         # Read without delay: consecutive votes for one expert need no forwarding, and it is 1 Kbit at most.
         m.submodules.memory = memory = Memory(shape=SCORE_BITS, depth=depth, init=[])
+        m.submodules.reporter = reporter = Report(self.config)
+        connect(m, reporter.o_prediction, flipped(self.o_prediction))
         read, write = memory.read_port(domain="comb"), memory.write_port()
         voted = Signal(depth)
-        expert = Signal(clog2(depth))
-        m.d.comb += read.addr.eq(Mux(self.report, expert, self.i_vote.expert))
-
         score = Signal(SCORE_BITS)
         total = Signal(SCORE_BITS + 1)
         m.d.comb += [
+            read.addr.eq(Mux(self.report, reporter.expert, self.i_vote.expert)),
             score.eq(Mux(voted.bit_select(read.addr, 1), read.data, 0)),
             total.eq(score + self.i_vote.amount),
             write.en.eq(self.i_vote.valid),
             write.addr.eq(self.i_vote.expert),
             write.data.eq(Mux(total[SCORE_BITS], (1 << SCORE_BITS) - 1, total)),
+            reporter.experts.eq(self.experts),
+            reporter.layer.eq(self.layer),
+            reporter.threshold.eq(self.threshold),
+            reporter.scan.eq(self.report),
+            reporter.score.eq(score),
+            self.done.eq(reporter.done),
         ]
         with m.If(self.i_vote.valid):
             m.d.sync += voted.bit_select(self.i_vote.expert, 1).eq(1)
-
-        # The item met before, held back until the next one or the end.
-        held = Signal()
-        held_expert = Signal.like(expert, reset_less=True)
-        held_score = Signal.like(score, reset_less=True)
-        ended = Signal()
-        found = Signal()
-        out = self.o_prediction
-        m.d.comb += [
-            found.eq(~ended & (score != 0) & (score >= self.threshold)),
-            out.valid.eq(self.report & (ended | (found & held))),
-            out.payload.ref.layer.eq(self.layer),
-            out.payload.ref.expert.eq(Mux(held, held_expert, 0)),
-            out.payload.score.eq(Mux(held, held_score, 0)),
-            out.payload.none.eq(~held),
-            out.payload.last.eq(ended),
-            self.done.eq(self.report & ended & out.ready),
-        ]
-        with m.If(self.report & ~ended & (~out.valid | out.ready)):
-            with m.If(found):
-                m.d.sync += [held.eq(1), held_expert.eq(expert), held_score.eq(score)]
-            m.d.sync += expert.eq(expert + 1)
-            with m.If(expert == self.experts - 1):
-                m.d.sync += ended.eq(1)
         with m.If(self.done):
-            m.d.sync += [held.eq(0), ended.eq(0), expert.eq(0), voted.eq(0)]
+            m.d.sync += voted.eq(0)
         return m

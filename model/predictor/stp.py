@@ -12,10 +12,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from stmoe.model.predictor.interface import Ranked, Routing
-from stmoe.model.predictor.stp_config import Source, StpConfig, id_bits
+from stmoe.model.predictor.stp_config import ERROR_BITS, Source, StpConfig, id_bits
 
-#: Bits behind the point of a probability and of an error.
-ERROR_BITS = 12
 #: Score of an even chance, and how many of its steps a factor e in the odds is.
 SCORE_EVEN, SCORE_UNIT = 128, 16
 #: No token before this one.

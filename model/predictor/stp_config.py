@@ -17,6 +17,12 @@ class Source(enum.IntEnum):
     BIGRAM = 7
 
 
+#: Bits behind the point of a probability and of an error.
+ERROR_BITS = 12
+
+#: Least score that is worth a prefetch: a chance of 0.27.
+THRESHOLD = 112
+
 #: Of every source, in order: right shift of the error at a row's first visit, and the most it comes to.
 Steps = tuple[tuple[int, int], ...]
 
@@ -122,6 +128,11 @@ class StpConfig:
         cross = top_k * top_k if self.cross_bits else 0
         words = bool(self.token_bits) + bool(self.bigram_bits)
         return 1 + (self.spatial + self.temporal) * top_k + pairs + cross + self.ranks + words
+
+    @property
+    def max_shift(self) -> int:
+        """The largest right shift of an error."""
+        return max(last for _, last in self.steps) + ERROR_BITS - self.fraction_bits
 
     def row_bits(self, experts: int) -> int:
         """Bits of a row: a weight an expert, and the visit counter."""

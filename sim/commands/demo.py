@@ -22,7 +22,7 @@ PROMPT = "class Stack:\n    def push(self, item):"
 TOKENS = 32
 #: Windows beside the default one, and the tokens and policies run at them.
 OTHER_WINDOWS = (0, 4 * DEFAULT_WINDOW)
-OTHER_POLICIES = (ON_DEMAND, "st-moe", ORACLE)
+OTHER_POLICIES = (ON_DEMAND, "st-moe", "stp", ORACLE)
 OTHER_TOKENS = 8
 #: Decode tokens before the one that is drawn: the tables have learned something by then.
 DRAWN_AFTER = 8

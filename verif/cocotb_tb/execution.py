@@ -11,6 +11,7 @@ import numpy as np
 from stmoe.model.buffer import ExpertBuffer, Landing
 from stmoe.model.config import ModelShape, Policy
 from stmoe.model.predictor.st_moe import LITERAL, tuned
+from stmoe.model.predictor.stp_config import THRESHOLD
 from stmoe.model.quantize import random_model
 from stmoe.model.router import Routing, route
 from stmoe.sim.messages import Hint
@@ -23,6 +24,7 @@ SETTINGS = {
     "ht": Setting(policy=Policy.HT),
     "cct": Setting(policy=Policy.CCT),
     "st_moe": Setting(policy=Policy.ST_MOE, predictor=LITERAL),
+    "stp": Setting(policy=Policy.STP, predictor=dataclasses.replace(LITERAL, threshold=THRESHOLD)),
     "st_moe_tuned": Setting(policy=Policy.ST_MOE, predictor=tuned(SHAPE.top_k)),
     "lru_serial": Setting(policy=Policy.LRU, serial=True),
     "lru_split": Setting(policy=Policy.LRU, split=True),

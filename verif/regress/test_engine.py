@@ -6,7 +6,7 @@ import pytest
 @pytest.mark.parametrize(
     "name",
     [
-        *("none", "lru", "ht", "cct", "st_moe", "st_moe_tuned", "lru_serial", "lru_split"),
+        *("none", "lru", "ht", "cct", "st_moe", "st_moe_tuned", "stp", "lru_serial", "lru_split"),
         *("st_moe_split", "st_moe_budget", "none_serial_split"),
     ],
 )

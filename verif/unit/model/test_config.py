@@ -1,7 +1,6 @@
 """``EngineConfig`` and ``ModelShape``: derived values agree with each other, and what is illegal is refused by name."""
 
 import dataclasses
-import json
 
 import pytest
 from hypothesis import assume, given, settings
@@ -142,9 +141,9 @@ def test_every_number_fits_its_width(config):
 
 def test_a_build_survives_json():
     config = EngineConfig(name="x", frames=512)
-    assert EngineConfig(**json.loads(config.to_json())) == config
+    assert EngineConfig.from_json(config.to_json()) == config
 
 
 def test_policies_have_the_names_of_the_command_line():
-    assert list(POLICY_BY_LABEL) == ["none", "lru", "ht", "cct", "st-moe", "oracle"]
+    assert list(POLICY_BY_LABEL) == ["none", "lru", "ht", "cct", "st-moe", "oracle", "stp"]
     assert all(POLICY_BY_LABEL[p.label] is p for p in Policy)

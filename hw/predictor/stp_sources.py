@@ -1,0 +1,224 @@
+"""Which rows STP reads for a target layer: the stream of routings remembered, and gone through (docs/predictors.md)."""
+
+# Component members come from the signature at run time, and m.If is no context manager to it: pyright cannot see them.
+# pyright: reportAttributeAccessIssue=false, reportGeneralTypeIssues=false, reportArgumentType=false, reportCallIssue=false
+# pyright: reportOperatorIssue=false, reportIndexIssue=false
+
+from functools import reduce
+from operator import xor
+
+from amaranth import Cat, Module, Mux, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from stmoe.hw.layouts import selected
+from stmoe.hw.memory.sram import Sram
+from stmoe.model.config import EngineConfig, clog2
+from stmoe.model.predictor.stp_config import Source, id_bits
+
+
+def table_rows(config: EngineConfig) -> int:
+    """Rows of the table, all layers."""
+    return config.layers_max * config.stp_fitted.rows(config.experts_max)
+
+
+def history_depth(config: EngineConfig) -> int:
+    """Routings remembered: a power of two that reaches as far back as any source."""
+    return 1 << clog2(max(2, config.stp_fitted.spatial, config.stp_fitted.temporal * config.layers_max) + 1)
+
+
+def row_entry(config: EngineConfig) -> data.StructLayout:
+    """Event: a row of the table that is read, and for what."""
+    return data.StructLayout({"valid": 1, "row": clog2(table_rows(config)), "source": clog2(len(Source))})
+
+
+def folded(value, bits: int):
+    """XOR of the pieces of ``bits`` bits of a value."""
+    return reduce(xor, (value[start : start + bits] for start in range(0, len(value), bits)))
+
+
+class StpSources(wiring.Component):
+    """Remembers routings and lists the rows of the target that follows the latest one.
+
+    A record is stored in the cycle of its ``record``; ``start`` may come in the next one or later. Then ``o_entry`` brings the rows in
+    the order of docs/predictors.md, at most one a cycle, and ``done`` comes with or after the last. That takes
+    s = 3 + i·(k + 1) cycles for k ids and i routings that the spatial and temporal sources reach, and with pairs,
+    crosses and ranks 3 + k(k-1)/2 + k² + r more. No backpressure. Reset: idle; ``since`` says what of the record counts.
+
+    Members
+    -------
+    layers : In, layers of the model (L).
+    record : In, store ``i_ids``.
+    i_ids : In, experts of a verified routing; all of a stream have the same count, not 0.
+    start : In, list the rows of ``target``; ``target`` and ``since`` are stable until ``done``.
+    target : In, the layer predicted.
+    since : In, routings in the stream before the target, saturating at ``history_depth`` - 1; at least 1.
+    o_entry : Out, event.
+    done : Out, pulse.
+    """
+
+    def __init__(self, config: EngineConfig):
+        self.config = config
+        super().__init__(
+            {
+                "layers": In(clog2(config.layers_max + 1)),
+                "record": In(1),
+                "i_ids": In(selected(config)),
+                "start": In(1),
+                "target": In(config.layer_bits),
+                "since": In(clog2(history_depth(config))),
+                "o_entry": Out(row_entry(config)),
+                "done": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        """States: IDLE; SPATIAL, TEMPORAL look a routing up, …_IDS list its rows; FIRST, SECOND, LAST look up; PAIR, CROSS, RANK."""
+        m = Module()
+        config, stp = self.config, self.config.stp_fitted
+        ids = id_bits(config.experts_max)
+        regions = stp.regions(config.experts_max)
+        base, total = {}, 0
+        for source, rows in regions.items():
+            base[source] = total
+            total += rows
+
+        depth = history_depth(config)
+        m.submodules.history = history = Sram(selected(config).size, depth)
+        recalled = data.View(selected(config), history.read_data)
+        head = Signal(range(depth))
+        back = Signal(range(depth), reset_less=True)
+        m.d.comb += [
+            history.write_en.eq(self.record),
+            history.write_addr.eq(head),
+            history.write_data.eq(self.i_ids),
+            history.read_addr.eq((head - back)[: len(head)]),
+        ]
+        with m.If(self.record):
+            m.d.sync += head.eq(head + 1)
+
+        row, source = Signal(range(total)), Signal(Source)
+        m.d.comb += [
+            self.o_entry.row.eq(self.target * total + row),
+            self.o_entry.source.eq(source),
+        ]
+        offset = Signal(range(total), reset_less=True)
+        rank = Signal(range(config.top_k_max), reset_less=True)
+        other = Signal.like(rank, reset_less=True)
+        last_rank = rank == recalled.count - 1
+        first = Signal(selected(config), reset_less=True)
+        second = Signal(selected(config), reset_less=True)
+        limit = Signal(range(depth))
+        m.d.comb += limit.eq(Mux(self.since < self.layers - 1, self.since, self.layers - 1))
+
+        def emit(region: Source, value):
+            m.d.comb += [self.o_entry.valid.eq(1), source.eq(region), row.eq(value)]
+
+        def expert(listed, place):
+            return listed.ids[place][:ids]
+
+        pairs = any((stp.pair_bits, stp.cross_bits, stp.ranks))
+
+        def finish(state: str):
+            m.next = state
+            if state == "IDLE":
+                m.d.comb += self.done.eq(1)
+
+        with m.FSM():
+            with m.State("IDLE"):
+                with m.If(self.start):
+                    emit(Source.BIAS, 0)
+                    m.d.sync += [back.eq(1), offset.eq(base[Source.SPATIAL])]
+                    m.next = "SPATIAL"
+            with m.State("SPATIAL"):
+                m.d.comb += history.read_en.eq(1)
+                m.d.sync += rank.eq(0)
+                m.next = "SPATIAL_IDS"
+                with m.If((back > stp.spatial) | (back > limit)):
+                    m.d.comb += history.read_en.eq(0)
+                    m.d.sync += [back.eq(self.layers), offset.eq(base[Source.TEMPORAL])]
+                    m.next = "TEMPORAL"
+            with m.State("SPATIAL_IDS"):
+                emit(Source.SPATIAL, offset + expert(recalled, rank))
+                m.d.sync += rank.eq(rank + 1)
+                with m.If(last_rank):
+                    m.d.sync += [back.eq(back + 1), offset.eq(offset + (1 << ids))]
+                    m.next = "SPATIAL"
+            tokens_back = Signal(range(stp.temporal + 2), init=1)
+            with m.State("TEMPORAL"):
+                m.d.sync += rank.eq(0)
+                with m.If((tokens_back > stp.temporal) | (back > self.since)):
+                    m.d.sync += [tokens_back.eq(1), back.eq(1)]
+                    finish("FIRST" if pairs else "IDLE")
+                with m.Else():
+                    m.d.comb += history.read_en.eq(1)
+                    m.next = "TEMPORAL_IDS"
+            with m.State("TEMPORAL_IDS"):
+                emit(Source.TEMPORAL, offset + expert(recalled, rank))
+                m.d.sync += rank.eq(rank + 1)
+                with m.If(last_rank):
+                    m.d.sync += [
+                        tokens_back.eq(tokens_back + 1),
+                        back.eq(back + self.layers),
+                        offset.eq(offset + (1 << ids)),
+                    ]
+                    m.next = "TEMPORAL"
+            if pairs:
+                low, high = expert(first, rank), expert(first, other)
+                ordered = Mux(low > high, Cat(high, low), Cat(low, high))
+
+                def enter_rank():
+                    m.d.sync += rank.eq(0)
+                    finish("RANK" if stp.ranks else "IDLE")
+
+                def enter_cross():
+                    m.d.sync += [rank.eq(0), other.eq(0)]
+                    if not stp.cross_bits:
+                        enter_rank()
+                        return
+                    with m.If(self.since >= 2):
+                        m.next = "CROSS"
+                    with m.Else():
+                        enter_rank()
+
+                with m.State("FIRST"):
+                    m.d.comb += history.read_en.eq(1)
+                    m.d.sync += back.eq(2)
+                    m.next = "SECOND"
+                with m.State("SECOND"):
+                    m.d.comb += history.read_en.eq(1)
+                    m.d.sync += first.eq(recalled)
+                    m.next = "LAST"
+                with m.State("LAST"):
+                    m.d.sync += [second.eq(recalled), rank.eq(1), other.eq(0)]
+                    if stp.pair_bits:
+                        with m.If(first.count > 1):
+                            m.next = "PAIR"
+                        with m.Else():
+                            enter_cross()
+                    else:
+                        enter_cross()
+                if stp.pair_bits:
+                    with m.State("PAIR"):
+                        emit(Source.PAIR, base[Source.PAIR] + folded(ordered, stp.pair_bits))
+                        m.d.sync += other.eq(other + 1)
+                        with m.If(other + 1 == rank):
+                            m.d.sync += [other.eq(0), rank.eq(rank + 1)]
+                            with m.If(rank == first.count - 1):
+                                enter_cross()
+                if stp.cross_bits:
+                    with m.State("CROSS"):
+                        crossed = Cat(expert(second, other), expert(first, rank))
+                        emit(Source.CROSS, base[Source.CROSS] + folded(crossed, stp.cross_bits))
+                        m.d.sync += other.eq(other + 1)
+                        with m.If(other == first.count - 1):
+                            m.d.sync += [other.eq(0), rank.eq(rank + 1)]
+                            with m.If(rank == first.count - 1):
+                                enter_rank()
+                if stp.ranks:
+                    with m.State("RANK"):
+                        emit(Source.RANK, base[Source.RANK] + Cat(expert(first, rank), rank))
+                        m.d.sync += rank.eq(rank + 1)
+                        with m.If((rank == stp.ranks - 1) | (rank == first.count - 1)):
+                            finish("IDLE")
+        return m

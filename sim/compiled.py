@@ -45,5 +45,6 @@ def verilog_sources(config: EngineConfig, cache: Path) -> list[Path]:
 
 def compile_engine(config: EngineConfig, cache: Path, *, vcd: bool = False) -> Build:
     """The compiled engine of ``config``; raises ``UserError`` when a tool is missing or fails."""
-    options = BuildOptions(free_running=FREE_RUNNING, watched=TIMELINE, vcd=vcd)
+    rehearsal = () if vcd else ("-m", "stmoe.sim.rehearsal", config.to_json())
+    options = BuildOptions(free_running=FREE_RUNNING, watched=TIMELINE, vcd=vcd, rehearsal=rehearsal)
     return build_engine(verilog_sources(config, cache), options, cache)

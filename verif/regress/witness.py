@@ -21,6 +21,11 @@ from stmoe.verif.answer_log import AnswerLog
 
 #: Scored experts of a layer: (layer, ((expert, score), …)).
 Prediction = tuple[int, tuple[tuple[int, int], ...]]
+#: The counters that the golden residency speaks of.
+_EXPERTS = (
+    *("expert_hits", "expert_partial", "demand_misses", "demand_chunks", "predicted", "predicted_useful"),
+    *("prefetched_experts", "prefetch_chunks", "prefetch_useful_chunks", "prefetch_wasted_chunks", "evicted_frames"),
+)
 #: Cycles without a transfer after which there is no hope of an answer.
 PATIENCE = 20_000
 #: Cycles from a fetch's request to its address on the bus, and from its last beat to its landing, together: at most.
@@ -100,6 +105,13 @@ class Witness:
     model : what it computes.
     setting : how. ``window`` passes before every token but the first.
     seed : of the activations.
+
+    Attributes
+    ----------
+    results : the golden results of all layers so far.
+    differences : what differed so far, by name.
+    seen, expected : after ``finish``: what the counters said, and what they had to say where that is known to the cycle.
+    checked : after ``finish``: the counters that were looked at.
     """
 
     def __init__(self, engine: Engine, config: EngineConfig, model: QuantisedModel, setting: Setting, seed: int):
@@ -227,9 +239,3 @@ class Witness:
                 runs.append(end - begin)
             previous = value
         return runs
-
-
-_EXPERTS = (
-    *("expert_hits", "expert_partial", "demand_misses", "demand_chunks", "predicted", "predicted_useful"),
-    *("prefetched_experts", "prefetch_chunks", "prefetch_useful_chunks", "prefetch_wasted_chunks", "evicted_frames"),
-)

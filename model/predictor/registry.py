@@ -1,0 +1,84 @@
+"""Predictors by name: what the command line, the benchmark and the simulations can choose from."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from stmoe.model.predictor import log_odds, stp_config
+from stmoe.model.predictor.interface import Predictor, Routing
+from stmoe.model.predictor.log_odds import LogOdds
+from stmoe.model.predictor.oracle import Oracle
+from stmoe.model.predictor.popularity import Popularity
+from stmoe.model.predictor.random_choice import RandomChoice
+from stmoe.model.predictor.recency import Recency
+from stmoe.model.predictor.stp import Stp
+from stmoe.model.predictor.stp_config import StpConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stream:
+    """What a predictor has to know of a stream before it sees it.
+
+    Attributes
+    ----------
+    layers, experts, top_k : the model.
+    ranked : whether the ids of a routing stand by falling router weight.
+    token_ids : whether tokens have ids.
+    width : elements of a hidden state; 0 if there are none.
+    before_attention : elements of a state before attention; 0 if there are none.
+    """
+
+    layers: int
+    experts: int
+    top_k: int
+    ranked: bool = False
+    token_ids: bool = False
+    width: int = 0
+    before_attention: int = 0
+
+    @classmethod
+    def of(cls, routing: Routing) -> "Stream":
+        """What can be known of a recorded stream."""
+        _, layers, top_k = routing.experts.shape
+        return cls(
+            layers=layers,
+            experts=routing.n_experts,
+            top_k=top_k,
+            ranked=routing.ranked,
+            token_ids=routing.token_ids is not None,
+            width=0 if routing.hidden is None else routing.hidden.shape[2],
+            before_attention=0 if routing.before_attention is None else routing.before_attention.shape[2],
+        )
+
+
+Factory = Callable[[Stream], Predictor]
+
+
+def _stp(config: StpConfig) -> Factory:
+    def factory(stream: Stream) -> Stp:
+        fitting = config
+        if not stream.ranked:
+            fitting = replace(fitting, ranks=0)
+        if not stream.token_ids:
+            fitting = replace(fitting, token_bits=0, bigram_bits=0)
+        return Stp(fitting, stream.layers, stream.experts, stream.top_k)
+
+    return factory
+
+
+#: In the order of tables.
+PREDICTORS: dict[str, Factory] = {
+    "random": lambda s: RandomChoice(),
+    "popularity": lambda s: Popularity(s.layers, s.experts),
+    "recency": lambda s: Recency(s.layers, s.experts),
+    "log-odds": lambda s: LogOdds(log_odds.TUNED, s.layers, s.experts),
+    "log-odds-deep": lambda s: LogOdds(log_odds.DEEP, s.layers, s.experts),
+    "stp-lean": _stp(stp_config.LEAN),
+    "stp": _stp(stp_config.PAIRS),
+    "stp-words": _stp(stp_config.WORDS),
+    "oracle": lambda s: Oracle(),
+}
+
+
+def make(name: str, stream: Stream) -> Predictor:
+    """A new predictor that has learned nothing; ``KeyError`` if there is none of that name."""
+    return PREDICTORS[name](stream)

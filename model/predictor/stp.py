@@ -54,9 +54,11 @@ def fold(value, bits):
 
 
 @njit(cache=True)
-def word_pair(token, before):
-    """One number for two token ids, 32 bits."""
-    return (token ^ (before * 0x9E3779B1)) & 0xFFFFFFFF
+def word_pair(token, before, bits):
+    """The row of a token id and the one before: both folded, the other half turned."""
+    turned = fold(before, bits)
+    turned = (turned << (bits >> 1) | turned >> (bits - (bits >> 1))) & ((1 << bits) - 1)
+    return fold(token, bits) ^ turned
 
 
 @njit(cache=True)
@@ -99,7 +101,7 @@ def sources(size, base, layer, stream, at, since, token, before, rows, kinds):
         rows[n], kinds[n] = start + base[TOKEN] + fold(token, size.token_bits), TOKEN
         n += 1
     if size.bigram_bits and token >= 0 and before >= 0:
-        rows[n], kinds[n] = start + base[BIGRAM] + fold(word_pair(token, before), size.bigram_bits), BIGRAM
+        rows[n], kinds[n] = start + base[BIGRAM] + word_pair(token, before, size.bigram_bits), BIGRAM
         n += 1
     return n
 
@@ -187,7 +189,7 @@ def run(size, base, steps, weights, visits, stream, adjacent, token_ids, experts
         if not adjacent[t]:
             begin = t * L
         token = token_ids[t]
-        before = token_ids[t - 1] if adjacent[t] else NO_TOKEN
+        before = token_ids[t - 1] if t and adjacent[t] else NO_TOKEN
         for layer in range(L):
             at = t * L + layer
             if at == begin and token < 0:

@@ -12,7 +12,7 @@ from stmoe.sim.speed import measure
 
 CACHE = Path(__file__).resolve().parents[3] / "build" / "engines"
 STUB = Path(__file__).resolve().parent / "stub_engine.v"
-#: Cycles per CPU second: some two thirds of the 570,000 measured (docs/quickstart.md), which is what other work on the same core leaves.
+#: Cycles per CPU second: two thirds of the 570,000 measured (docs/quickstart.md), what other work on the same core may leave.
 FLOOR = 400_000
 
 

@@ -3,13 +3,16 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from stmoe.model.predictor import log_odds, stp_config
+from stmoe.model.config import Policy
+from stmoe.model.predictor import log_odds, st_moe, stp_config
+from stmoe.model.predictor.activation_matrix import ActivationMatrix
 from stmoe.model.predictor.interface import Predictor, Routing
 from stmoe.model.predictor.log_odds import LogOdds
 from stmoe.model.predictor.oracle import Oracle
 from stmoe.model.predictor.popularity import Popularity
 from stmoe.model.predictor.random_choice import RandomChoice
 from stmoe.model.predictor.recency import Recency
+from stmoe.model.predictor.st_moe_stream import StMoeStream
 from stmoe.model.predictor.stp import Stp
 from stmoe.model.predictor.stp_config import StpConfig
 
@@ -53,6 +56,15 @@ class Stream:
 Factory = Callable[[Stream], Predictor]
 
 
+def _st_moe(params: Callable[[int], st_moe.Params]) -> Factory:
+    def factory(stream: Stream) -> StMoeStream:
+        # As in docs/theory.md: rows of 8 entries cost models of more experts three points.
+        ways = 8 if stream.experts <= 32 else 16
+        return StMoeStream(params(stream.top_k), stream.layers, stream.experts, stream.top_k, ways)
+
+    return factory
+
+
 def _stp(config: StpConfig) -> Factory:
     def factory(stream: Stream) -> Stp:
         fitting = config
@@ -70,6 +82,13 @@ PREDICTORS: dict[str, Factory] = {
     "random": lambda s: RandomChoice(),
     "popularity": lambda s: Popularity(s.layers, s.experts),
     "recency": lambda s: Recency(s.layers, s.experts),
+    "ht": _st_moe(lambda top_k: st_moe.LITERAL.under(Policy.HT)),
+    "cct": _st_moe(lambda top_k: st_moe.LITERAL.under(Policy.CCT)),
+    "st-moe": _st_moe(lambda top_k: st_moe.LITERAL),
+    "st-moe-tuned": _st_moe(st_moe.tuned),
+    # The budget in the place of the threshold.
+    "st-moe-ranked": _st_moe(lambda top_k: replace(st_moe.tuned(top_k), threshold=1)),
+    "activation-matrix": lambda s: ActivationMatrix(s.layers, s.experts),
     "log-odds": lambda s: LogOdds(log_odds.TUNED, s.layers, s.experts),
     "log-odds-deep": lambda s: LogOdds(log_odds.DEEP, s.layers, s.experts),
     "stp-lean": _stp(stp_config.LEAN),

@@ -167,6 +167,7 @@ class Core(wiring.Component):
         predictor, prefetch, frontend, params = self.predictor, self.prefetch, self.frontend, self.params
         oracle = params.policy == Policy.ORACLE
         connect(m, self.sequencer.o_routed, predictor.i_routed)
+        connect(m, frontend.o_word, predictor.i_word)
         m.d.comb += [
             predictor.perceptron.eq(params.policy == Policy.STP),
             predictor.params.use_cct.eq(params.policy != Policy.HT),

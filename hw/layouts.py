@@ -13,6 +13,8 @@ from stmoe.model.predictor.tables import TableImage
 
 #: Bits of a prediction's score: CCT votes plus history, saturating.
 SCORE_BITS = 8
+#: Bits of a token's word, its id + 1; 0 is unknown.
+WORD_BITS = 20
 
 
 class BufferOp(enum.Enum, shape=unsigned(4)):
@@ -227,17 +229,23 @@ def unit_scales() -> data.StructLayout:
 def routed(config: EngineConfig) -> data.StructLayout:
     """A verified routing decision: the top-k ids of ``layer`` in rank order; ``count`` of them are meant.
 
-    ``sequence`` and ``token`` are the message's; shared experts are not listed.
+    ``sequence``, ``token`` and ``word`` are the message's; shared experts are not listed.
     """
     return data.StructLayout(
         {
             "layer": config.layer_bits,
             "sequence": 32,
             "token": 32,
+            "word": WORD_BITS,
             "count": clog2(config.top_k_max + 1),
             "ids": data.ArrayLayout(config.expert_bits, config.top_k_max),
         }
     )
+
+
+def announcement() -> data.StructLayout:
+    """The word of a token, before its first layer."""
+    return data.StructLayout({"sequence": 32, "token": 32, "word": WORD_BITS})
 
 
 def weights(config: EngineConfig) -> data.ArrayLayout:
@@ -253,7 +261,14 @@ def prediction(config: EngineConfig) -> data.StructLayout:
 def token_layout(config: EngineConfig) -> data.StructLayout:
     """What the header of an activation message says (docs/interfaces.md §2); ``external``: routing came with it."""
     return data.StructLayout(
-        {"layer": config.layer_bits, "exponent": signed(8), "sequence": 32, "token": 32, "external": 1}
+        {
+            "layer": config.layer_bits,
+            "exponent": signed(8),
+            "sequence": 32,
+            "token": 32,
+            "word": WORD_BITS,
+            "external": 1,
+        }
     )
 
 

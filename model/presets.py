@@ -4,6 +4,7 @@ Shapes: the models' published ``config.json``; sizes of memories are ours and ar
 """
 
 from stmoe.model.config import EngineConfig, ModelShape
+from stmoe.model.predictor.stp_config import StpConfig
 
 #: The project's own model (model/weights).
 DEMO_SHAPE = ModelShape(experts=32, top_k=4, layers=6, d_model=192, d_ff=96)
@@ -57,6 +58,8 @@ PRESETS: dict[str, tuple[EngineConfig, ModelShape]] = {
             demand_bursts=4,
             prefetch_bursts=2,
             burst_bytes=128,
+            # A few rows of every kind.
+            stp=StpConfig(spatial=3, pair_bits=5, cross_bits=4, ranks=1, token_bits=4, bigram_bits=4),
         ),
         TEST_SHAPE,
     ),

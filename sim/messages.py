@@ -16,6 +16,8 @@ _HEADER = struct.Struct("<BBbBIII")
 _EXPERT_BITS = 12
 _WEIGHT_BITS = 20
 _SCORE_BITS = 8
+#: Bits of a token's word, its id + 1.
+WORD_BITS = 20
 
 
 class Kind(enum.IntEnum):
@@ -24,10 +26,12 @@ class Kind(enum.IntEnum):
     ACTIVATIONS = 1
     ROUTED_ACTIVATIONS = 2
     HINT = 3
+    WORD = 4
     RESULT = 0x81
 
 
 _KINDS = frozenset(kind.value for kind in Kind)
+_WORDLESS = frozenset({Kind.HINT.value, Kind.RESULT.value})
 
 
 class MessageError(ValueError):
@@ -44,11 +48,14 @@ class Header:
     count: int
     sequence: int
     token: int
+    word: int = 0
 
     def encode(self, bus_bytes: int) -> bytes:
         """The header in whole beats."""
+        if not 0 <= self.word < 1 << WORD_BITS:
+            raise MessageError(f"word {self.word}: does not fit {WORD_BITS} bits")
         try:
-            raw = _HEADER.pack(self.kind, self.layer, self.exponent, self.count, self.sequence, self.token, 0)
+            raw = _HEADER.pack(self.kind, self.layer, self.exponent, self.count, self.sequence, self.token, self.word)
         except struct.error as error:
             raise MessageError(f"{self}: {error}") from None
         return pad(raw, bus_bytes)
@@ -58,17 +65,20 @@ class Header:
         """The header at the start of ``data``."""
         if len(data) < _HEADER.size:
             raise MessageError(f"{len(data)} bytes are no header")
-        kind, layer, exponent, count, sequence, token, zero = _HEADER.unpack_from(data)
+        kind, layer, exponent, count, sequence, token, word = _HEADER.unpack_from(data)
         if kind not in _KINDS:
             raise MessageError(f"unknown kind {kind:#x}")
-        if zero:
-            raise MessageError(f"bytes 12 to 15 of the header are {zero:#x}, not zero")
-        return cls(Kind(kind), layer, exponent, count, sequence, token)
+        if word >> WORD_BITS or (word and kind in _WORDLESS):
+            raise MessageError(f"bytes 12 to 15 of the header are {word:#x}: no word")
+        return cls(Kind(kind), layer, exponent, count, sequence, token, word)
 
 
 @dataclass(frozen=True, eq=False)
 class Activations:
-    """One token's activations for one layer; with ``ids`` and ``weights`` the engine's router is bypassed."""
+    """One token's activations for one layer; with ``ids`` and ``weights`` the engine's router is bypassed.
+
+    ``word``: the token's id + 1, or 0.
+    """
 
     layer: int
     exponent: int
@@ -77,11 +87,12 @@ class Activations:
     x16: NDArray[np.integer]
     ids: tuple[int, ...] = ()
     weights: tuple[int, ...] = ()
+    word: int = 0
 
     def encode(self, bus_bytes: int) -> bytes:
         """The message in whole beats."""
         kind = Kind.ROUTED_ACTIVATIONS if len(self.ids) else Kind.ACTIVATIONS
-        header = Header(kind, self.layer, self.exponent, len(self.ids), self.sequence, self.token)
+        header = Header(kind, self.layer, self.exponent, len(self.ids), self.sequence, self.token, self.word)
         routing = encode_entries(self.ids, self.weights, _WEIGHT_BITS, bus_bytes)
         return header.encode(bus_bytes) + routing + encode_vector(self.x16, "<i2", bus_bytes)
 
@@ -95,7 +106,30 @@ class Activations:
         ids, weights = reader.entries(header.count, _WEIGHT_BITS)
         x16 = reader.vector("<i2", d_model)
         reader.end()
-        return cls(header.layer, header.exponent, header.sequence, header.token, x16, ids, weights)
+        return cls(header.layer, header.exponent, header.sequence, header.token, x16, ids, weights, header.word)
+
+
+@dataclass(frozen=True)
+class Announcement:
+    """The word of the token that comes next: its id + 1, known before its first layer."""
+
+    sequence: int
+    token: int
+    word: int
+
+    def encode(self, bus_bytes: int) -> bytes:
+        """The message in whole beats."""
+        return Header(Kind.WORD, 0, 0, 0, self.sequence, self.token, self.word).encode(bus_bytes)
+
+    @classmethod
+    def decode(cls, data: bytes, bus_bytes: int) -> "Announcement":
+        """The announcement of a message of kind 4."""
+        reader = _Reader(data, bus_bytes, (Kind.WORD,))
+        header = reader.header
+        if header.layer or header.count:
+            raise MessageError(f"a word for layer {header.layer} with {header.count} entries")
+        reader.end()
+        return cls(header.sequence, header.token, header.word)
 
 
 @dataclass(frozen=True)

@@ -159,14 +159,18 @@ def run_policy(
     started = time.perf_counter()
     session = Session(engine, config, image, chosen)
     bit_exact = routing_exact = True
+    words = chosen.policy is Policy.STP and config.stp_fitted.token_bits > 0
     for t in range(len(workload.tokens)):
         if t == workload.prompt_tokens:
             engine.command(clear_counters=1)
         before_token(t, engine)
+        word = int(workload.tokens[t]) + 1 if words else 0
+        if words:
+            session.announce(workload.sequence, t, word)
         for layer in range(workload.shape.layers):
             hint = workload.next_layer_ids(t, layer) if chosen.policy is Policy.ORACLE else None
             x16, exponent = workload.x16[t, layer], int(workload.exponents[t, layer])
-            result = session.layer(layer, workload.sequence, t, x16, exponent, hint)
+            result = session.layer(layer, workload.sequence, t, x16, exponent, hint, word)
             bit_exact &= bool(np.array_equal(result.y, workload.y[t, layer]))
             routing_exact &= bool(
                 np.array_equal(result.ids, workload.ids[t, layer])

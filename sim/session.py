@@ -18,7 +18,7 @@ from stmoe.model.predictor.tables import TableImage
 from stmoe.model.registers import address_values, register_map, shape_values
 from stmoe.sim.engine import Engine, EngineError
 from stmoe.sim.errors import UserError
-from stmoe.sim.messages import Activations, Hint, Result
+from stmoe.sim.messages import Activations, Announcement, Hint, Result
 
 #: Cycles in which a start is decided.
 START_CYCLES = 8
@@ -140,6 +140,17 @@ class Session:
             detail = engine.read("ERROR_DETAIL")
             raise UserError(f"the engine refuses to start: {ErrorCode(status['error']).name}, detail {detail}")
         self._answered = False
+        self._passed = 0
+
+    def announce(self, sequence: int, token: int, word: int) -> None:
+        """Tell the engine a token's word (its id + 1) before its first layer.
+
+        It is known half a window after the last result: the other half of the host's work, from embedding to router, follows.
+        """
+        if self._answered:
+            self._passed = self.setting.window // 2
+            self.engine.run_window(self._passed)
+        self.engine.send(Announcement(sequence, token, word).encode(self.config.bus_bytes))
 
     def layer(
         self,
@@ -149,16 +160,18 @@ class Session:
         x16: NDArray[np.int64],
         exponent: int,
         hint: tuple[int, NDArray[np.int64]] | None = None,
+        word: int = 0,
     ) -> LayerResult:
         """One layer of one token; the window passes first. ``hint``: experts of a layer to come, for policy ``oracle``."""
         bus = self.config.bus_bytes
         if self._answered:
-            self.engine.run_window(self.setting.window)
+            self.engine.run_window(self.setting.window - self._passed)
+        self._passed = 0
         if hint is not None:
             target, ids = hint
             expected = tuple(int(e) for e in ids)
             self.engine.send(Hint(target, sequence, token, expected, (1,) * len(expected)).encode(bus))
-        self.engine.send(Activations(layer, exponent, sequence, token, x16).encode(bus))
+        self.engine.send(Activations(layer, exponent, sequence, token, x16, word=word).encode(bus))
         answer = self.engine.result()
         self._answered = True
         result = Result.decode(answer.message, bus, self.shape.d_model)

@@ -1,7 +1,8 @@
 """The message parser: takes ``s_axis`` apart (docs/interfaces.md §2).
 
-Activations go to the memories of router and tiles as they arrive, routing entries to a register file, hints to a queue; a
-message that does not have the announced form raises ``bad_message`` and stops the parser, since nothing after it can be trusted.
+Activations go to the memories of router and tiles as they arrive, routing entries to a register file, hints to a queue, an
+announced word to the predictor; a message that does not have the announced form raises ``bad_message`` and stops the parser,
+since nothing after it can be trusted.
 """
 
 from amaranth import Array, Cat, Module, Mux, Signal, signed
@@ -9,13 +10,14 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
-from stmoe.hw.layouts import SCORE_BITS, prediction, shape_layout, token_layout, weights, x_write
+from stmoe.hw.layouts import SCORE_BITS, announcement, prediction, shape_layout, token_layout, weights, x_write
 from stmoe.model.config import EngineConfig
 from stmoe.model.error_codes import MessageFault
 
 KIND_ACTIVATIONS = 1
 KIND_ROUTED = 2
 KIND_HINT = 3
+KIND_WORD = 4
 HEADER_BYTES = 16
 
 
@@ -27,7 +29,7 @@ def axis_layout(config: EngineConfig) -> data.StructLayout:
 def header_layout() -> data.StructLayout:
     """The 16 bytes in front of every message."""
     return data.StructLayout(
-        {"kind": 8, "layer": 8, "exponent": signed(8), "count": 8, "sequence": 32, "token": 32, "zero": 32}
+        {"kind": 8, "layer": 8, "exponent": signed(8), "count": 8, "sequence": 32, "token": 32, "word": 32}
     )
 
 
@@ -36,7 +38,7 @@ class Frontend(wiring.Component):
 
     Latency: the token is offered in the cycle after its last beat. Throughput: one beat a cycle, except that routing and hint
     entries (4 bytes) take a cycle each. Backpressure: ``i_axis`` is not ready while a token waits to be taken; a hint with more
-    entries than the queue has room for is dropped. Reset: idle, queue empty.
+    entries than the queue has room for is dropped; a word replaces one that was not taken. Reset: idle, queue empty, no word.
 
     Members
     -------
@@ -47,6 +49,7 @@ class Frontend(wiring.Component):
     o_token : stream of ``token_layout``; taken when the engine has finished with it.
     external_ids, external_weights : of a routed message, stable while its token is offered.
     o_hint : stream of ``prediction``; the run of one hint message ends with ``last``.
+    o_word : stream of ``announcement``.
     bad_message : pulse, with ``fault`` saying what is wrong; the parser then stands still until reset.
     idle : no message is half received (hints in the queue may wait).
     """
@@ -63,6 +66,7 @@ class Frontend(wiring.Component):
                 "external_ids": Out(data.ArrayLayout(config.expert_bits, config.top_k_max)),
                 "external_weights": Out(weights(config)),
                 "o_hint": Out(stream.Signature(prediction(config))),
+                "o_word": Out(stream.Signature(announcement())),
                 "bad_message": Out(1),
                 "fault": Out(MessageFault),
                 "idle": Out(1),
@@ -109,6 +113,7 @@ class Frontend(wiring.Component):
             self.o_token.payload.exponent.eq(header.exponent),
             self.o_token.payload.sequence.eq(header.sequence),
             self.o_token.payload.token.eq(header.token),
+            self.o_token.payload.word.eq(header.word),
             self.o_token.payload.external.eq(header.kind == KIND_ROUTED),
             self.x_write.address.eq(beats),
             self.x_write.data.eq(beat.data),
@@ -117,6 +122,8 @@ class Frontend(wiring.Component):
             hint.score.eq(word[12 : 12 + SCORE_BITS]),
             hint.last.eq(last_entry),
         ]
+        with m.If(self.o_word.ready):
+            m.d.sync += self.o_word.valid.eq(0)
         fault = self.fault
         next_entry = [entry.eq(entry + 1), lane.eq(Mux(beat_done, 0, lane + 1))]
         ended = Signal()  # the header's last beat was the message's last
@@ -145,27 +152,38 @@ class Frontend(wiring.Component):
                     KIND_ACTIVATIONS: header.count == 0,
                     KIND_ROUTED: header.count == self.shape.top_k,
                     KIND_HINT: header.count <= experts_total,
+                    KIND_WORD: header.count == 0,
                 }
                 empty_hint = (header.kind == KIND_HINT) & (header.count == 0)
+                is_word = header.kind == KIND_WORD
                 m.d.sync += fault.eq(MessageFault.KIND)
                 m.next = "BAD_MESSAGE"
                 for kind, state in (
                     (KIND_ACTIVATIONS, "ACTIVATIONS"),
                     (KIND_ROUTED, "ROUTING"),
                     (KIND_HINT, "HINT"),
+                    (KIND_WORD, "WORD"),
                 ):
                     with m.If(header.kind == kind):
-                        with m.If(header.layer >= self.shape.layers):
+                        with m.If((header.layer >= self.shape.layers) | (is_word & (header.layer != 0))):
                             m.d.sync += fault.eq(MessageFault.LAYER)
                         with m.Elif(~counts[kind]):
                             m.d.sync += fault.eq(MessageFault.COUNT)
-                        with m.Elif(ended != empty_hint):
-                            # Only an empty hint ends with its header.
+                        with m.Elif(ended != (empty_hint | is_word)):
+                            # Only an empty hint and a word end with their header.
                             m.d.sync += fault.eq(MessageFault.LENGTH)
                         with m.Elif(empty_hint):
                             m.next = "EMPTY_HINT"
                         with m.Else():
                             m.next = state
+            with m.State("WORD"):
+                m.d.sync += [
+                    self.o_word.valid.eq(1),
+                    self.o_word.payload.sequence.eq(header.sequence),
+                    self.o_word.payload.token.eq(header.token),
+                    self.o_word.payload.word.eq(header.word),
+                ]
+                m.next = "HEADER"
             with m.State("EMPTY_HINT"):
                 m.d.comb += [hint.none.eq(1), hint.last.eq(1), hint_queue.w_en.eq(keep_hint)]
                 m.next = "HEADER"

@@ -112,6 +112,7 @@ class Sequencer(wiring.Component):
             verified.layer.eq(token.layer),
             verified.sequence.eq(token.sequence),
             verified.token.eq(token.token),
+            verified.word.eq(token.word),
             verified.count.eq(self.shape.top_k),
             self.o_verify.payload.eq(verified),
             self.o_routed.payload.eq(verified),

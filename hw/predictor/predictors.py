@@ -7,7 +7,7 @@ from amaranth import Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from stmoe.hw.layouts import TableCommand, cct_row, prediction, predictor_params, routed, shape_layout
+from stmoe.hw.layouts import TableCommand, announcement, cct_row, prediction, predictor_params, routed, shape_layout
 from stmoe.hw.predictor.st_moe import StMoePredictor
 from stmoe.hw.predictor.stp import StpPredictor
 from stmoe.model.config import EngineConfig
@@ -23,7 +23,7 @@ class Predictors(wiring.Component):
     -------
     shape, params : as for ``StMoePredictor``; ``threshold`` is everybody's.
     perceptron : In, STP is in charge; stable while ``busy``.
-    i_routed : verified routings.
+    i_routed : verified routings. ``i_word``: words, for STP; taken and dropped otherwise.
     o_prediction : one run of items a routing.
     i_command : CLEAR, SAVE or LOAD.
     o_row, i_row : rows of the correlation table.
@@ -38,6 +38,7 @@ class Predictors(wiring.Component):
                 "params": In(predictor_params(config)),
                 "perceptron": In(1),
                 "i_routed": In(stream.Signature(routed(config))),
+                "i_word": In(stream.Signature(announcement())),
                 "o_prediction": Out(stream.Signature(prediction(config))),
                 "i_command": In(stream.Signature(TableCommand)),
                 "o_row": Out(stream.Signature(cct_row(config))),
@@ -60,6 +61,9 @@ class Predictors(wiring.Component):
             st_moe.params.eq(self.params),
             stp.shape.eq(self.shape),
             stp.threshold.eq(self.params.threshold),
+            stp.i_word.payload.eq(self.i_word.payload),
+            stp.i_word.valid.eq(self.i_word.valid & self.perceptron),
+            self.i_word.ready.eq(stp.i_word.ready | ~self.perceptron),
             self.busy.eq(st_moe.busy | stp.busy),
             # A command for both: STP first, then the tables take it away.
             stp.clear.eq(self.i_command.valid & clears & ~cleared),

@@ -11,7 +11,7 @@ from amaranth import Array, Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from stmoe.hw.layouts import SCORE_BITS, prediction, routed, shape_layout
+from stmoe.hw.layouts import SCORE_BITS, WORD_BITS, announcement, prediction, routed, shape_layout
 from stmoe.hw.memory.sram import Sram
 from stmoe.hw.predictor.report import Report
 from stmoe.hw.predictor.stp_learning import ONE, Logistic, RowUpdate, stp_row, sum_bits
@@ -38,7 +38,8 @@ class StpPredictor(wiring.Component):
     shape : In, run-time shape; ``experts`` and ``layers`` are used.
     threshold : In, least score of a predicted expert: log odds in sixteenths, even odds at 128.
     i_routed : verified routings.
-    o_prediction : one run of items a routing.
+    i_word : the word of a token, between the last layer of the one before and its first.
+    o_prediction : one run of items a routing or word, but none after a last layer that has a word.
     clear : In, level, taken between two routings when ``cleared``.
     cleared : Out, pulse: clearing begins.
     busy : Out, not waiting for a routing.
@@ -51,6 +52,7 @@ class StpPredictor(wiring.Component):
                 "shape": In(shape_layout(config)),
                 "threshold": In(SCORE_BITS),
                 "i_routed": In(stream.Signature(routed(config))),
+                "i_word": In(stream.Signature(announcement())),
                 "o_prediction": Out(stream.Signature(prediction(config))),
                 "clear": In(1),
                 "cleared": Out(1),
@@ -92,6 +94,16 @@ class StpPredictor(wiring.Component):
             & (taken.sequence == expected.sequence)
             & (taken.count != 0)
         )
+        announced = self.i_word.payload
+        word_follows = (
+            known
+            & (expected.layer == 0)
+            & (announced.token == expected.token)
+            & (announced.sequence == expected.sequence)
+        )
+        # Words of the target's token (after a last layer: of that token) and of the one before, 0 where unknown.
+        word, before = Signal(WORD_BITS, reset_less=True), Signal(WORD_BITS, reset_less=True)
+        was_announced = Signal()
         learns = Signal(reset_less=True)
         silent = Signal(reset_less=True)
 
@@ -121,6 +133,8 @@ class StpPredictor(wiring.Component):
             sources.i_ids.ids.eq(taken.ids),
             sources.target.eq(expected.layer),
             sources.since.eq(since),
+            sources.word.eq(word),
+            sources.before.eq(before),
             listed.write_en.eq(sources.o_entry.valid),
             listed.write_addr.eq(Cat(number[: clog2(reads)], half)),
             listed.write_data.eq(sources.o_entry),
@@ -143,9 +157,31 @@ class StpPredictor(wiring.Component):
                     m.d.sync += address.eq(0)
                     m.next = "IDLE"
             with m.State("IDLE"):
-                m.d.comb += [self.busy.eq(self.clear), self.i_routed.ready.eq(~self.clear), self.cleared.eq(self.clear)]
+                m.d.comb += [
+                    self.busy.eq(self.clear),
+                    self.cleared.eq(self.clear),
+                    self.i_word.ready.eq(~self.clear),
+                    self.i_routed.ready.eq(~self.clear & ~self.i_word.valid),
+                ]
                 with m.If(self.clear):
                     m.next = "CLEAR"
+                with m.Elif(self.i_word.valid):
+                    m.d.sync += [
+                        known.eq(1),
+                        learns.eq(0),
+                        silent.eq(0),
+                        number.eq(0),
+                        expected.layer.eq(0),
+                        expected.token.eq(announced.token),
+                        expected.sequence.eq(announced.sequence),
+                        before.eq(Mux(word_follows, word, 0)),
+                        word.eq(announced.word),
+                        was_announced.eq(1),
+                    ]
+                    with m.If(~word_follows):
+                        m.d.sync += since.eq(0)
+                    m.d.sync += [total.eq(0) for total in sums]
+                    m.next = "START"
                 with m.Elif(self.i_routed.valid):
                     used = Signal(experts)
                     m.d.comb += used.eq(
@@ -156,7 +192,7 @@ class StpPredictor(wiring.Component):
                     )
                     m.d.sync += [errors[e].eq(Mux(used[e], ONE, 0) - chances[e]) for e in range(experts)]
                     m.d.sync += [
-                        learns.eq(follows),
+                        learns.eq(follows & (number != 0)),
                         known.eq(taken.count != 0),
                         silent.eq(taken.count == 0),
                         since.eq(Mux(~follows, 1, Mux(since.all(), since, since + 1))),
@@ -168,11 +204,19 @@ class StpPredictor(wiring.Component):
                         number.eq(0),
                     ]
                     m.d.sync += [total.eq(0) for total in sums]
-                    with m.If(taken.count != 0):
-                        m.d.comb += sources.record.eq(1)
-                        m.next = "START"
-                    with m.Else():
+                    m.d.comb += sources.record.eq(taken.count != 0)
+                    m.next = "START"
+                    with m.If(last_layer & (taken.word != 0)):
+                        m.next = "LIST"
+                        with m.If(~follows | (number == 0)):
+                            m.next = "IDLE"
+                    with m.Elif(taken.count == 0):
                         m.next = "REPORT"
+                    m.d.sync += [word.eq(taken.word), was_announced.eq(0), learned.eq(0)]
+                    with m.If(~follows):
+                        m.d.sync += before.eq(0)
+                    with m.Elif((taken.layer == 0) & ~was_announced):
+                        m.d.sync += before.eq(word)
             with m.State("START"):
                 m.d.comb += sources.start.eq(1)
                 m.next = "SCORE"

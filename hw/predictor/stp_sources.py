@@ -11,7 +11,7 @@ from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from stmoe.hw.layouts import selected
+from stmoe.hw.layouts import WORD_BITS, selected
 from stmoe.hw.memory.sram import Sram
 from stmoe.model.config import EngineConfig, clog2
 from stmoe.model.predictor.stp_config import Source, id_bits
@@ -34,7 +34,7 @@ def row_entry(config: EngineConfig) -> data.StructLayout:
 
 def folded(value, bits: int):
     """XOR of the pieces of ``bits`` bits of a value."""
-    return reduce(xor, (value[start : start + bits] for start in range(0, len(value), bits)))
+    return reduce(xor, (value[start : start + bits] for start in range(0, len(value), bits)))[:bits]
 
 
 class StpSources(wiring.Component):
@@ -42,8 +42,8 @@ class StpSources(wiring.Component):
 
     A record is stored in the cycle of its ``record``; ``start`` may come in the next one or later. Then ``o_entry`` brings the rows in
     the order of docs/predictors.md, at most one a cycle, and ``done`` comes with or after the last. That takes
-    s = 3 + i·(k + 1) cycles for k ids and i routings that the spatial and temporal sources reach, and with pairs,
-    crosses and ranks 3 + k(k-1)/2 + k² + r more. No backpressure. Reset: idle; ``since`` says what of the record counts.
+    s = 3 + i·(k + 1) cycles for k ids and i routings that the spatial and temporal sources reach; 3 + k(k-1)/2 + k² + r more with
+    pairs, crosses and ranks; 1 more for tokens and for bigrams. No backpressure. Reset: idle; ``since`` says what counts.
 
     Members
     -------
@@ -52,7 +52,8 @@ class StpSources(wiring.Component):
     i_ids : In, experts of a verified routing; all of a stream have the same count, not 0.
     start : In, list the rows of ``target``; ``target`` and ``since`` are stable until ``done``.
     target : In, the layer predicted.
-    since : In, routings in the stream before the target, saturating at ``history_depth`` - 1; at least 1.
+    since : In, routings in the stream before the target, saturating at ``history_depth`` - 1.
+    word, before : In, the target token's word and that of the token before it; 0 if unknown or of no account.
     o_entry : Out, event.
     done : Out, pulse.
     """
@@ -67,13 +68,15 @@ class StpSources(wiring.Component):
                 "start": In(1),
                 "target": In(config.layer_bits),
                 "since": In(clog2(history_depth(config))),
+                "word": In(WORD_BITS),
+                "before": In(WORD_BITS),
                 "o_entry": Out(row_entry(config)),
                 "done": Out(1),
             }
         )
 
     def elaborate(self, platform):
-        """States: IDLE; SPATIAL, TEMPORAL look a routing up, …_IDS list its rows; FIRST, SECOND, LAST look up; PAIR, CROSS, RANK."""
+        """States: IDLE; SPATIAL, TEMPORAL look up, …_IDS list; FIRST, SECOND, LAST look up; PAIR, CROSS, RANK, TOKEN, BIGRAM list."""
         m = Module()
         config, stp = self.config, self.config.stp_fitted
         ids = id_bits(config.experts_max)
@@ -118,11 +121,15 @@ class StpSources(wiring.Component):
             return listed.ids[place][:ids]
 
         pairs = any((stp.pair_bits, stp.cross_bits, stp.ranks))
+        words = [name for name, bits in (("TOKEN", stp.token_bits), ("BIGRAM", stp.bigram_bits)) if bits]
 
         def finish(state: str):
             m.next = state
             if state == "IDLE":
                 m.d.comb += self.done.eq(1)
+
+        def enter_words():
+            finish((*words, "IDLE")[0])
 
         with m.FSM():
             with m.State("IDLE"):
@@ -149,7 +156,11 @@ class StpSources(wiring.Component):
                 m.d.sync += rank.eq(0)
                 with m.If((tokens_back > stp.temporal) | (back > self.since)):
                     m.d.sync += [tokens_back.eq(1), back.eq(1)]
-                    finish("FIRST" if pairs else "IDLE")
+                    enter_words()
+                    if pairs:
+                        with m.If(self.since != 0):
+                            m.d.comb += self.done.eq(0)
+                            m.next = "FIRST"
                 with m.Else():
                     m.d.comb += history.read_en.eq(1)
                     m.next = "TEMPORAL_IDS"
@@ -169,7 +180,10 @@ class StpSources(wiring.Component):
 
                 def enter_rank():
                     m.d.sync += rank.eq(0)
-                    finish("RANK" if stp.ranks else "IDLE")
+                    if stp.ranks:
+                        m.next = "RANK"
+                    else:
+                        enter_words()
 
                 def enter_cross():
                     m.d.sync += [rank.eq(0), other.eq(0)]
@@ -220,5 +234,18 @@ class StpSources(wiring.Component):
                         emit(Source.RANK, base[Source.RANK] + Cat(expert(first, rank), rank))
                         m.d.sync += rank.eq(rank + 1)
                         with m.If((rank == stp.ranks - 1) | (rank == first.count - 1)):
-                            finish("IDLE")
+                            enter_words()
+            token, token_before = Signal(WORD_BITS), Signal(WORD_BITS)
+            m.d.comb += [token.eq(self.word - 1), token_before.eq(self.before - 1)]
+            if stp.token_bits:
+                with m.State("TOKEN"):
+                    emit(Source.TOKEN, base[Source.TOKEN] + folded(token, stp.token_bits))
+                    m.d.comb += self.o_entry.valid.eq(self.word != 0)
+                    finish("BIGRAM" if stp.bigram_bits else "IDLE")
+            if stp.bigram_bits:
+                with m.State("BIGRAM"):
+                    turned = folded(token_before, stp.bigram_bits).rotate_left(stp.bigram_bits // 2)
+                    emit(Source.BIGRAM, base[Source.BIGRAM] + (folded(token, stp.bigram_bits) ^ turned))
+                    m.d.comb += self.o_entry.valid.eq((self.word != 0) & (self.before != 0))
+                    finish("IDLE")
         return m

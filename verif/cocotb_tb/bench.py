@@ -242,6 +242,7 @@ class TB:
         *,
         hints: Sequence[Hint] = (),
         routing: Routing | None = None,
+        word: int = 0,
     ) -> LayerResult:
         """Random activations through one layer, compared with the golden model; returns the golden result."""
         model = self.model
@@ -250,7 +251,7 @@ class TB:
         for hint in hints:
             await self.send(hint.encode(CONFIG.bus_bytes))
         given = {} if routing is None else {"ids": tuple(routing.ids), "weights": tuple(routing.weights)}
-        message = Activations(layer, exponent, sequence, token, x16, **given)
+        message = Activations(layer, exponent, sequence, token, x16, word=word, **given)
         await self.send(message.encode(CONFIG.bus_bytes))
         answer = await self.result()
         assert (answer.layer, answer.exponent, answer.sequence, answer.token) == (layer, exponent, sequence, token)

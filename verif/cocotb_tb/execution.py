@@ -14,10 +14,12 @@ from stmoe.model.predictor.st_moe import LITERAL, tuned
 from stmoe.model.predictor.stp_config import THRESHOLD
 from stmoe.model.quantize import random_model
 from stmoe.model.router import Routing, route
-from stmoe.sim.messages import Hint
+from stmoe.sim.messages import WORD_BITS, Announcement, Hint
 from stmoe.sim.session import Setting
 from stmoe.verif.cocotb_tb.bench import CONFIG, SEED, SHAPE, TB
 
+#: Even odds are enough for STP to name an expert.
+EAGER = dataclasses.replace(LITERAL, threshold=100)
 SETTINGS = {
     "none": Setting(policy=Policy.NONE),
     "lru": Setting(policy=Policy.LRU),
@@ -175,6 +177,24 @@ async def routing_from_outside(dut):
                 weights = np.array([tb.rng.choice([0, 1, 1 << 15, (1 << 20) - 1]) for _ in ids])
                 routing = Routing(ids, weights, np.array([]))
             await tb.layer(layer, 0, token, routing=routing)
+    await tb.finish()
+
+
+@cocotb.test()
+async def words_of_any_kind(dut):
+    """Announced rightly, for another token, twice, without effect, or not at all: results stay exact, and layers are predicted."""
+    tb = TB(dut)
+    await tb.begin()
+    await tb.configure(random_model(SHAPE, SEED), dataclasses.replace(SETTINGS["stp"], predictor=EAGER))
+    await tb.start()
+    for token in range(4):
+        word = tb.rng.choice([1, 5, (1 << WORD_BITS) - 1])
+        for meant in tb.rng.choice([(token,), (token,), (token + 9,), (token, token), ()]):
+            await tb.send(Announcement(0, meant, word).encode(CONFIG.bus_bytes))
+        for layer in range(SHAPE.layers):
+            await tb.layer(layer, 0, token, word=tb.rng.choice([word, word, 0]))
+            await tb.cycles(tb.rng.choice([0, 5, 400]))
+    assert (await tb.counters())["predicted"] > 0
     await tb.finish()
 
 

@@ -35,6 +35,10 @@ def test_results_are_exact_with_routing_from_outside(regression):
     regression.run("execution", r"routing_from_outside$")
 
 
+def test_results_are_exact_whatever_words_are_announced(regression):
+    regression.run("execution", r"words_of_any_kind$")
+
+
 def test_results_are_exact_without_stalls_and_with_heavy_ones(regression):
     regression.run("execution", r"(without|heavy)_stalls$")
 

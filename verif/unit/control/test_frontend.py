@@ -20,8 +20,8 @@ CONFIGS = {
 SHAPE = {"experts": 8, "top_k": 3, "layers": 3, "shared": 1, "d_beats": 0}
 
 
-def header(kind, layer, exponent=0, count=0, sequence=0, token=0) -> bytes:
-    return struct.pack("<BBbBIII", kind, layer, exponent, count, sequence, token, 0)
+def header(kind, layer, exponent=0, count=0, sequence=0, token=0, word=0) -> bytes:
+    return struct.pack("<BBbBIII", kind, layer, exponent, count, sequence, token, word)
 
 
 def padded(section: bytes, bus: int) -> bytes:
@@ -105,6 +105,32 @@ def test_activations_reach_the_x_memory_beat_by_beat_and_the_token_carries_the_h
     got = b"".join(bench.x[i].to_bytes(config.bus_bytes, "little") for i in range(len(bench.x)))
     assert struct.unpack(f"<{d}h", got) == tuple(values[d:])
     assert bench.faults == []
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_word_is_announced_the_latest_one_counts_and_none_holds_up_the_token(name):
+    config, d = CONFIGS[name], CONFIGS[name].d_max // 2
+    dut, got = Frontend(config), []
+    words = [beats(config, header(4, 0, sequence=5, token=t, word=w)) for t, w in ((8, 77), (9, (1 << 20) - 1))]
+    activations = beats(config, header(1, 0, token=9, word=3), bytes(2 * d))
+
+    async def drive(ctx):
+        ctx.set(dut.shape, shape_of(config, d))
+        for beat in (b for m in [*words, activations] for b in m):
+            ctx.set(dut.i_axis.payload, beat)
+            ctx.set(dut.i_axis.valid, 1)
+            await ctx.tick().until(dut.i_axis.ready)
+            ctx.set(dut.i_axis.valid, 0)
+
+    async def take(ctx):
+        (token,) = await receive(ctx, dut.o_token, 1, random.Random(1))
+        assert token.word == 3
+        got.extend(await receive(ctx, dut.o_word, 1, random.Random(2)))
+        await ctx.tick().repeat(3)
+        assert not ctx.get(dut.o_word.valid)
+
+    simulate(dut, drive, take, timeout_cycles=2000)
+    assert [(w.sequence, w.token, w.word) for w in got] == [(5, 9, (1 << 20) - 1)]
 
 
 @pytest.mark.parametrize("name", CONFIGS)

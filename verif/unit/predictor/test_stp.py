@@ -40,10 +40,12 @@ FOLDED = StpConfig(
     visit_bits=3,
     steps=((0, 2), (1, 5), (0, 7), (2, 3), (1, 2), (3, 7), (0, 3), (0, 2)),
 )
+WORDED = dataclasses.replace(FOLDED, pair_bits=0, token_bits=4, bigram_bits=5)
 CASES = [
     pytest.param(build(LEAN), SMALL, id="lean"),
     pytest.param(build(PAIRS), dataclasses.replace(SMALL, experts=6, layers=4, top_k=3), id="pairs"),
     pytest.param(build(FOLDED), dataclasses.replace(SMALL, layers=4, top_k=3), id="folded"),
+    pytest.param(build(WORDED), dataclasses.replace(SMALL, layers=4, top_k=3), id="words"),
     pytest.param(
         build(FOLDED, experts_max=13, shared_max=4, frames=96),
         dataclasses.replace(SMALL, experts=13, top_k=1, layers=2),
@@ -58,23 +60,35 @@ class Stream:
 
     experts: np.ndarray
     adjacent: np.ndarray
+    token_ids: np.ndarray | None = None
 
     def items(self, config: EngineConfig) -> list[dict]:
-        """What goes into the hardware: a gap in the token numbers or another sequence where the stream breaks."""
+        """What goes into the hardware: a gap in the token numbers or another sequence where the stream breaks.
+
+        A word without ids is an announcement.
+        """
         _, _, top_k = self.experts.shape
         sequence, token, items = 7, 0xFFFF_FFF8, []
         for t, layers in enumerate(self.experts.tolist()):
             token += 1
             if not self.adjacent[t]:
                 sequence, token = (sequence ^ 1, token) if t % 2 else (sequence, token + 1)
+            number = {"sequence": sequence, "token": token & 0xFFFFFFFF}
+            if self.token_ids is not None:
+                number["word"] = int(self.token_ids[t]) + 1
+                items.append(number)
             for layer, ids in enumerate(layers):
                 padded = [*ids, *[0] * (config.top_k_max - top_k)]
-                number = {"sequence": sequence, "token": token & 0xFFFFFFFF}
                 items.append({"layer": layer, "count": top_k, "ids": padded, **number})
         return items
 
+    def answers(self) -> int:
+        """Predictions made: one a routing; with words one a token more, but none after a last layer."""
+        tokens, layers, _ = self.experts.shape
+        return tokens * layers
 
-def stream(shape: ModelShape, tokens: int, seed: int) -> Stream:
+
+def stream(shape: ModelShape, tokens: int, seed: int, words: int = 0) -> Stream:
     """Routings that can be learned: now and then all as for the token before."""
     rng = np.random.default_rng(seed)
     experts = np.stack(
@@ -85,7 +99,8 @@ def stream(shape: ModelShape, tokens: int, seed: int) -> Stream:
             experts[t] = experts[t - 1]
     adjacent = rng.random(tokens) < 0.85
     adjacent[0] = False
-    return Stream(experts, adjacent)
+    token_ids = rng.integers(0, words, tokens) * 2971 if words else None
+    return Stream(experts, adjacent, token_ids)
 
 
 def twin_of(config: EngineConfig, shape: ModelShape) -> Stp:
@@ -95,17 +110,23 @@ def twin_of(config: EngineConfig, shape: ModelShape) -> Stp:
 def expected(
     twin: Stp, config: EngineConfig, shape: ModelShape, routings: Stream
 ) -> list[list[tuple[int, int]] | None]:
-    """Per routing the (expert, score) that follow, by expert; None where the next routing does not follow it."""
-    routing = Routing(experts=routings.experts, adjacent=routings.adjacent, n_experts=config.experts_max)
+    """Per answer the (expert, score) predicted, by expert; None where the next routing does not follow it."""
+    routing = Routing(
+        experts=routings.experts,
+        adjacent=routings.adjacent,
+        n_experts=config.experts_max,
+        token_ids=routings.token_ids,
+    )
     ranked = twin.rank(routing, config.experts_max)
     experts = ranked.experts.reshape(-1, config.experts_max)
     scores = ranked.scores.reshape(-1, config.experts_max)
     after: list[list[tuple[int, int]] | None] = []
-    for at in range(1, len(experts)):
+    first = 1 if routings.token_ids is None else 0
+    for at in range(first, len(experts)):
         pairs = sorted(zip(experts[at].tolist(), scores[at].tolist(), strict=True))
         real = [(expert, score) for expert, score in pairs if expert < shape.experts and score > 0]
         after.append(real if experts[at, 0] >= 0 else None)
-    return [*after, None]
+    return [*after, *[None] * first]
 
 
 def run(config: EngineConfig, shape: ModelShape, routings: Stream, seed: int, threshold: int = 1):
@@ -117,10 +138,11 @@ def run(config: EngineConfig, shape: ModelShape, routings: Stream, seed: int, th
     async def drive(ctx):
         ctx.set(dut.shape, {"layers": shape.layers, "experts": shape.experts})
         ctx.set(dut.threshold, threshold)
-        await send(ctx, dut.i_routed, items, rng_in)
+        for item in items:
+            await send(ctx, dut.i_routed if "ids" in item else dut.i_word, [item], rng_in)
 
     async def collect(ctx):
-        for _ in items:
+        for _ in range(routings.answers()):
             taken = []
             while not taken or not taken[-1].last:
                 taken += await receive(ctx, dut.o_prediction, 1, rng_out)
@@ -132,13 +154,14 @@ def run(config: EngineConfig, shape: ModelShape, routings: Stream, seed: int, th
 
 def compare(config: EngineConfig, shape: ModelShape, seed: int, tokens: int = 12) -> int:
     """Assert that hardware and twin agree on a random stream; how many predictions were compared."""
-    routings = stream(shape, tokens, seed)
+    words = 5 if config.stp.token_bits else 0
+    routings = stream(shape, tokens, seed, words)
     wanted = expected(twin_of(config, shape), config, shape, routings)
     compared = 0
     for at, (ours, theirs) in enumerate(zip(run(config, shape, routings, seed), wanted, strict=True)):
         if theirs is None:
             continue
-        layer = (at + 1) % shape.layers
+        layer = (at + (0 if words else 1)) % shape.layers
         assert ours == [(layer, *pair) for pair in theirs], f"after routing {at}, seed {seed}"
         compared += 1
     return compared
@@ -271,7 +294,7 @@ def test_cycles_of_a_prediction_and_of_learning_follow_the_formulae():
         (stp_learning, "(self.errors[expert] + offset) >> shift", "self.errors[expert] >> shift"),
         (stp_learning, "1 << (stp.visit_bits - 1), visits + 1", "0, visits + 1"),
         (stp_learning, "Mux(total < -stp.weight_max, -stp.weight_max, total)", "total"),
-        (rtl, "learns.eq(follows)", "learns.eq(known)"),
+        (rtl, "learns.eq(follows & (number != 0))", "learns.eq(known & (number != 0))"),
         (rtl, "Cat(learned[: clog2(reads)], ~half)", "Cat(learned[: clog2(reads)], half)"),
     ],
     ids=[
@@ -291,3 +314,18 @@ def test_a_planted_bug_is_caught(monkeypatch, module, right, wrong):
     shape = dataclasses.replace(SMALL, layers=4, top_k=3)
     with pytest.raises((AssertionError, TimeoutError)):
         compare(config, shape, 1, tokens=10)
+
+
+@pytest.mark.parametrize(
+    ("module", "right", "wrong"),
+    [
+        (rtl, "before.eq(Mux(word_follows, word, 0))", "before.eq(word)"),
+        (rtl, "since.eq(0)", "since.eq(since)"),
+        (stp_sources, "(self.word != 0) & (self.before != 0)", "self.word != 0"),
+    ],
+    ids=["word across a break", "routings across a break", "no word before"],
+)
+def test_a_planted_bug_about_words_is_caught(monkeypatch, module, right, wrong):
+    plant(monkeypatch, module, [(right, wrong)])
+    with pytest.raises((AssertionError, TimeoutError)):
+        compare(build(WORDED), dataclasses.replace(SMALL, layers=4, top_k=3), 1, tokens=12)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stmoe.sim.messages import Activations, Header, Hint, Kind, MessageError, Result
+from stmoe.sim.messages import WORD_BITS, Activations, Announcement, Header, Hint, Kind, MessageError, Result
 
 BUS = st.sampled_from([8, 16, 32, 64])
 WORDS = st.integers(0, 2**32 - 1)
@@ -35,6 +35,30 @@ def test_activations_round_trip(bus, layer, exponent, sequence, token, x16, rout
     assert (got.layer, got.exponent, got.sequence, got.token) == (layer, exponent, sequence, token)
     assert (got.ids, got.weights) == routing
     assert data[0] == (2 if routing[0] else 1)
+
+
+@settings(deadline=None, max_examples=50)
+@given(BUS, WORDS, WORDS, st.integers(0, 2**WORD_BITS - 1))
+def test_words_round_trip_announced_or_with_activations(bus, sequence, token, word):
+    sent = Announcement(sequence, token, word)
+    assert Announcement.decode(sent.encode(bus), bus) == sent
+    data = Activations(1, 0, sequence, token, np.zeros(32, np.int64), word=word).encode(bus)
+    assert Activations.decode(data, bus, 32).word == word
+    assert data[12:16] == word.to_bytes(4, "little")
+
+
+def test_a_word_that_does_not_fit_or_does_not_belong_is_refused():
+    with pytest.raises(MessageError, match=f"word {1 << WORD_BITS}"):
+        Announcement(0, 0, 1 << WORD_BITS).encode(16)
+    hint = bytearray(Hint(0, 0, 0, (1,), (1,)).encode(16))
+    hint[12] = 1
+    with pytest.raises(MessageError, match="no word"):
+        Hint.decode(bytes(hint), 16)
+    for place in (1, 3):
+        data = bytearray(Announcement(1, 2, 3).encode(16))
+        data[place] = 1
+        with pytest.raises(MessageError, match="a word for layer"):
+            Announcement.decode(bytes(data), 16)
 
 
 @settings(deadline=None, max_examples=50)

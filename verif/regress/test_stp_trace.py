@@ -1,0 +1,49 @@
+"""STP in hardware over recorded traces: every score of every prediction equals the golden model's."""
+
+import pytest
+
+from stmoe.hw.predictor import stp_learning
+from stmoe.sim.traces.npz import load
+from stmoe.verif.regress.stp_trace import ROWS, check
+from stmoe.verif.unit.mutant import plant
+from stmoe.verif.unit.sim.traces.made import REAL, ROOT, needs_real
+
+OWN = ROOT / "model" / "traces" / "stmoe-12m.npz"
+
+#: Short enough to run whole, and of other shapes: top-2 of 8, 6 of 128, 2 of 128.
+SHORT = ["mixtral8x7b-humaneval-gsm8k", "qwen3-30b-a3b-chat", "gptoss120b-chat"]
+
+
+@pytest.mark.parametrize("rows", ["lean", "words"])
+def test_hardware_equals_the_golden_model_on_the_projects_own_trace(tmp_path, rows):
+    outcome = check(load(OWN).cut(0, 1200), ROWS[rows], tmp_path)
+    assert outcome.predictions >= 1200 * 6 - 10
+    assert outcome.differing == 0, f"first in token, layer {outcome.first}"
+
+
+@needs_real
+@pytest.mark.parametrize("name", SHORT)
+def test_hardware_equals_the_golden_model_on_short_traces_of_real_models(tmp_path, name):
+    outcome = check(load(REAL / f"{name}.npz"), ROWS["lean"], tmp_path)
+    assert outcome.predictions > 1000
+    assert outcome.differing == 0, f"first in token, layer {outcome.first}"
+
+
+@pytest.mark.slow
+@needs_real
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("name", ["gptoss20b-mini", "gptoss20b-train-mmlu", "dsv2lite-puffin-train"])
+def test_hardware_equals_the_golden_model_on_long_traces_of_real_models(tmp_path, name):
+    outcome = check(load(REAL / f"{name}.npz"), ROWS["lean"], tmp_path)
+    assert outcome.differing == 0, f"first in token, layer {outcome.first}"
+
+
+def test_one_wrong_rounding_is_found(tmp_path, monkeypatch):
+    # In the last bit of a step, of odd experts only.
+    original = "step.eq((self.errors[expert] + offset) >> shift)"
+    plant(
+        monkeypatch,
+        stp_learning,
+        [(original, "step.eq((self.errors[expert] + (0 if expert & 1 else offset)) >> shift)")],
+    )
+    assert check(load(OWN).cut(0, 200), ROWS["lean"], tmp_path).differing

@@ -30,6 +30,7 @@ class Routing:
     weights : [T, L, K] the router's weights of these experts, if known.
     hidden : [T, L, d] the router's input, if known.
     before_attention : [T, L, d] the residual stream before the attention of the layer, if known.
+    model_sha256 : SHA-256 of the weights of the model that routed, if known.
     """
 
     experts: NDArray[np.uint16]
@@ -40,6 +41,7 @@ class Routing:
     weights: NDArray[np.float16] | None = None
     hidden: NDArray[np.float16] | None = None
     before_attention: NDArray[np.float16] | None = None
+    model_sha256: str | None = None
 
     def __post_init__(self):
         if self.experts.ndim != 3 or self.adjacent.shape != self.experts.shape[:1]:

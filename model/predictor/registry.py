@@ -4,8 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from stmoe.model.config import Policy
-from stmoe.model.predictor import log_odds, st_moe, stp_config
+from stmoe.model.predictor import log_odds, project, st_moe, stp_config
 from stmoe.model.predictor.activation_matrix import ActivationMatrix
+from stmoe.model.predictor.fusion import Fusion, FusionConfig
+from stmoe.model.predictor.hidden import Signal
 from stmoe.model.predictor.interface import Predictor, Routing
 from stmoe.model.predictor.log_odds import LogOdds
 from stmoe.model.predictor.oracle import Oracle
@@ -28,6 +30,8 @@ class Stream:
     token_ids : whether tokens have ids.
     width : elements of a hidden state; 0 if there are none.
     before_attention : elements of a state before attention; 0 if there are none.
+    weights : whether the router's weights are known.
+    model_sha256 : of the model's weights, if known.
     """
 
     layers: int
@@ -37,6 +41,8 @@ class Stream:
     token_ids: bool = False
     width: int = 0
     before_attention: int = 0
+    weights: bool = False
+    model_sha256: str | None = None
 
     @classmethod
     def of(cls, routing: Routing) -> "Stream":
@@ -50,6 +56,8 @@ class Stream:
             token_ids=routing.token_ids is not None,
             width=0 if routing.hidden is None else routing.hidden.shape[2],
             before_attention=0 if routing.before_attention is None else routing.before_attention.shape[2],
+            weights=routing.weights is not None,
+            model_sha256=routing.model_sha256,
         )
 
 
@@ -77,6 +85,51 @@ def _stp(config: StpConfig) -> Factory:
     return factory
 
 
+def _hidden(factory: Factory) -> Factory:
+    """What reads hidden states has weights of one model: the project's own."""
+
+    def checked(stream: Stream) -> Predictor:
+        layers, experts, top_k, width = project.shape()
+        if not (stream.width and stream.before_attention and stream.weights):
+            raise ValueError(
+                "the trace has no hidden states or router weights: record it with `stmoe trace record --hidden`"
+            )
+        if (stream.layers, stream.experts, stream.top_k, stream.width, stream.before_attention) != (
+            layers,
+            experts,
+            top_k,
+            width,
+            width,
+        ) or stream.model_sha256 not in (None, project.model_sha256()):
+            raise ValueError("the trace is of another model than the weights of this predictor, the project's own")
+        return factory(stream)
+
+    return checked
+
+
+def _fusion(hidden: Callable[[], Predictor]) -> Factory:
+    def factory(stream: Stream) -> Fusion:
+        return Fusion(FusionConfig(), _stp(stp_config.WORDS)(stream), hidden(), stream.layers)
+
+    return factory
+
+
+#: Predictors that read hidden states: for traces of the project's model that have them.
+HIDDEN: dict[str, Factory] = {
+    name: _hidden(factory)
+    for name, factory in {
+        "next-gate": lambda s: project.next_gate(Signal.ROUTER_INPUT),
+        "next-gate-late": lambda s: project.next_gate(Signal.BEFORE_ATTENTION),
+        "default-vector": lambda s: project.default_vector(),
+        "pre-attention": lambda s: project.ranker("pre-attention"),
+        "two-token-early": lambda s: project.ranker("two-token-early"),
+        "two-token-late": lambda s: project.ranker("two-token-late"),
+        "fusion-gate": _fusion(lambda: project.next_gate(Signal.BEFORE_ATTENTION)),
+        "fusion-early": _fusion(lambda: project.ranker("two-token-early")),
+        "fusion": _fusion(lambda: project.ranker("two-token-late")),
+    }.items()
+}
+
 #: In the order of tables.
 PREDICTORS: dict[str, Factory] = {
     "random": lambda s: RandomChoice(),
@@ -94,10 +147,14 @@ PREDICTORS: dict[str, Factory] = {
     "stp-lean": _stp(stp_config.LEAN),
     "stp": _stp(stp_config.PAIRS),
     "stp-words": _stp(stp_config.WORDS),
+    **HIDDEN,
     "oracle": lambda s: Oracle(),
 }
 
 
 def make(name: str, stream: Stream) -> Predictor:
-    """A new predictor that has learned nothing; ``KeyError`` if there is none of that name."""
+    """A new predictor that has learned nothing.
+
+    ``KeyError`` if there is none of that name, ``ValueError`` if it needs what the stream does not have.
+    """
     return PREDICTORS[name](stream)

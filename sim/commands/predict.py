@@ -19,7 +19,7 @@ from stmoe.sim.traces.trace import Trace
 
 NAME = "predict"
 #: Optional arrays that predictors read.
-ARRAYS = ("token_id", "hidden", "before_attention")
+ARRAYS = ("token_id", "weights", "hidden", "before_attention")
 
 
 def check_fractions(values: list[float], name: str, above: float, below: float) -> tuple[float, ...]:
@@ -160,6 +160,10 @@ def run(
     opened = open_trace(trace)
     size, unit = bytes_of_expert(expert_bytes, opened)
     stream = routing_of(opened)
+    try:
+        made = make(predictor, Stream.of(stream))
+    except ValueError as error:
+        raise UserError(f"{trace}: {predictor}: {error}") from None
     score = Score(opened.n_layers, opened.n_experts, opened.top_k, budgets, residencies)
     lesson = None
     if warm is not None:
@@ -177,9 +181,8 @@ def run(
             progress.advance(task, tokens)
 
         if cold is not None:
-            done = run_cold(predictor, stream, score, cold, advance)
+            done = run_cold(predictor, stream, score, cold, progress=advance)
         else:
-            made = make(predictor, Stream.of(stream))
             if lesson is not None:
                 learn(made, lesson, advance)
             done = run_once(made, stream, score, int(skip * len(opened)), advance)

@@ -44,8 +44,10 @@ class LogOddsConfig:
 
 #: ST-MoE's two tables; weights and priors chosen for recall at 2.0 x k on the traces of docs/results/predictors.md.
 TUNED = LogOddsConfig(spatial=(0.85,), temporal=(0.5,), row_prior=3.0)
+#: Three layers and two tokens back, which is best on long traces.
+THREE_LAYERS = LogOddsConfig(spatial=(0.5, 0.3, 0.2), temporal=(0.3, 0.2))
 #: Six layers and two tokens back, which is best on traces too short to learn much from.
-DEEP = LogOddsConfig(spatial=(0.6, 0.4, 0.4, 0.3, 0.3, 0.3), temporal=(0.4, 0.2), row_prior=2.0)
+SIX_LAYERS = LogOddsConfig(spatial=(0.6, 0.4, 0.4, 0.3, 0.3, 0.3), temporal=(0.4, 0.2), row_prior=2.0)
 
 
 class Tables(NamedTuple):

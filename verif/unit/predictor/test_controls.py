@@ -92,7 +92,7 @@ def agrees(module, config, stream):
 
 
 @pytest.mark.parametrize(
-    "config", [log_odds.TUNED, log_odds.DEEP, LogOddsConfig(prior=1, row_prior=3, temporal=(1, 1))]
+    "config", [log_odds.TUNED, log_odds.THREE_LAYERS, LogOddsConfig(prior=1, row_prior=3, temporal=(1, 1))]
 )
 def test_log_odds_count_what_a_slow_version_counts(config):
     assert agrees(log_odds, config, random_stream(6, experts=5))

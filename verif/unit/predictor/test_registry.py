@@ -91,7 +91,7 @@ def test_predictions_are_distinct_experts_best_first_and_nobody_last(name, shape
         assert (np.diff(scores[: len(some)]) <= 0).all()
 
 
-@pytest.mark.parametrize("name", ["log-odds", "log-odds-deep", "stp-lean", "stp", "stp-words"])
+@pytest.mark.parametrize("name", ["log-odds", "log-odds-6", "stp-lean", "stp", "stp-words"])
 def test_what_can_be_learned_is_learned(name):
     stream = random_stream(SEED, tokens=600, words=20)
     ranked = make(name, Stream.of(stream)).rank(stream, 2)

@@ -11,7 +11,7 @@ JOBS   ?= 2
 # The products of one token are too small for the threads of a BLAS; on two cores they only wait for each other.
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: demo test test-full lint docs wheel clean distclean check-tools
+.PHONY: demo test test-full lint docs bench-predictors wheel clean distclean check-tools
 .DEFAULT_GOAL := test
 
 demo: $(READY)
@@ -33,6 +33,14 @@ docs: $(DOCS)
 	$(BIN)/stmoe registers --format markdown --out docs/registers.md
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/docs
 	@echo "build/docs/index.html"
+
+# What the result file has is not run again; `stmoe bench-predictors --again` runs it.
+bench-predictors: $(READY) build/stmoe-12m-hidden.npz
+	$(BIN)/stmoe bench-predictors --jobs $(JOBS)
+
+build/stmoe-12m-hidden.npz: model/traces/stmoe-12m.npz | $(READY)
+	@mkdir -p $(@D)
+	$(BIN)/stmoe trace record --tokens $< --hidden --out $@
 
 wheel: $(READY)
 	$(BIN)/pip wheel -q --no-deps --wheel-dir build/wheel .

@@ -8,7 +8,19 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import typer
 
-from stmoe.sim.commands import demo, pack, predict, presets, registers, report, run, trace, verilog, version
+from stmoe.sim.commands import (
+    bench_predictors,
+    demo,
+    pack,
+    predict,
+    presets,
+    registers,
+    report,
+    run,
+    trace,
+    verilog,
+    version,
+)
 from stmoe.sim.errors import UserError
 
 app = typer.Typer(
@@ -19,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (demo, run, predict, pack, presets, verilog, registers, report, version):
+for command in (demo, run, predict, bench_predictors, pack, presets, verilog, registers, report, version):
     app.command(name=command.NAME)(command.run)
 app.add_typer(trace.app, name=trace.NAME)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stmoe.model.predictor.interface import Predictor, Routing
+from stmoe.model.predictor.interface import Predictor, Ranked, Routing
 from stmoe.model.predictor.registry import Stream, make
 from stmoe.sim.errors import UserError
 from stmoe.sim.prediction.scoring import Score
@@ -18,6 +18,8 @@ SEGMENT = 4096
 COLD_STARTS = 10
 
 Progress = Callable[[int], None]
+#: Sees the number of a segment's first token, the segment, and what was predicted for it.
+Watch = Callable[[int, Routing, Ranked], None]
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ def routing_of(trace: Trace) -> Routing:
         ranked=trace.ranked,
         hidden=trace.hidden,
         before_attention=trace.before_attention,
+        weights=trace.weights,
+        model_sha256=trace.meta.get("model_sha256"),
     )
 
 
@@ -85,6 +89,8 @@ def cut(routing: Routing, begin: int, end: int) -> Routing:
         ranked=routing.ranked,
         hidden=part(routing.hidden),
         before_attention=part(routing.before_attention),
+        weights=part(routing.weights),
+        model_sha256=routing.model_sha256,
     )
 
 
@@ -95,7 +101,14 @@ def learn(predictor: Predictor, routing: Routing, progress: Progress = lambda _:
         progress(len(piece.adjacent))
 
 
-def run(predictor: Predictor, routing: Routing, score: Score, skip: int, progress: Progress = lambda _: None) -> Run:
+def run(
+    predictor: Predictor,
+    routing: Routing,
+    score: Score,
+    skip: int,
+    progress: Progress = lambda _: None,
+    watch: Watch = lambda *_: None,
+) -> Run:
     """Run over the whole stream; tokens from ``skip`` on are scored."""
     seconds = 0.0
     for begin, piece in segments(routing):
@@ -103,6 +116,7 @@ def run(predictor: Predictor, routing: Routing, score: Score, skip: int, progres
         ranked = predictor.rank(piece, score.depth)
         seconds += time.perf_counter() - started
         score.add(piece, ranked, max(0, skip - begin))
+        watch(begin, piece, ranked)
         progress(len(piece.adjacent))
     tokens = len(routing.adjacent)
     return Run(score, tokens, tokens - skip, [0], seconds, predictor.table_bits)
@@ -116,18 +130,20 @@ def cold_starts(routing: Routing, starts: int = COLD_STARTS) -> list[int]:
     return sorted({int(breaks[np.searchsorted(breaks, at, side="right") - 1]) for at in wanted})
 
 
-def run_cold(name: str, routing: Routing, score: Score, tokens: int, progress: Progress = lambda _: None) -> Run:
-    """A new predictor at every start, scored from its first token on, for that many tokens; all counted together."""
+def run_cold(
+    name: str, routing: Routing, score: Score, tokens: int, skip: float = 0.0, progress: Progress = lambda _: None
+) -> Run:
+    """A new predictor at every start, for that many tokens, scored after a fraction ``skip`` of them; all counted together."""
     starts = cold_starts(routing)
-    seconds, seen, bits = 0.0, 0, 0
+    seconds, seen, scored, bits = 0.0, 0, 0, 0
     for begin in starts:
         predictor = make(name, Stream.of(routing))
         score.forget_caches()
-        end = min(begin + tokens, len(routing.adjacent))
-        done = run(predictor, cut(routing, begin, end), score, 0)
-        seconds, seen, bits = seconds + done.seconds, seen + done.tokens, done.table_bits
-        progress(end - begin)
-    return Run(score, seen, seen, starts, seconds, bits)
+        piece = cut(routing, begin, min(begin + tokens, len(routing.adjacent)))
+        done = run(predictor, piece, score, int(skip * len(piece.adjacent)))
+        seconds, seen, scored, bits = seconds + done.seconds, seen + done.tokens, scored + done.scored, done.table_bits
+        progress(done.tokens)
+    return Run(score, seen, scored, starts, seconds, bits)
 
 
 def check_same_model(routing: Routing, warm: Routing) -> None:

@@ -15,7 +15,19 @@ from stmoe.model.register_files import markdown
 from stmoe.sim.cli import app
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("demo", "run", "predict", "pack", "presets", "verilog", "registers", "report", "trace", "version")
+COMMANDS = (
+    "demo",
+    "run",
+    "predict",
+    "bench-predictors",
+    "pack",
+    "presets",
+    "verilog",
+    "registers",
+    "report",
+    "trace",
+    "version",
+)
 
 
 def command(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:

@@ -33,6 +33,7 @@ from stmoe.hw.router.loader import RouterLoader
 from stmoe.hw.router.router import RouterUnit
 from stmoe.model.config import EngineConfig, Policy
 from stmoe.model.numerics import ONE_WEIGHT, WEIGHT_BITS
+from stmoe.model.predictor.tables import Table
 
 #: Cycles of outward calm after which nothing moves inside: longer than any pipeline that no ``busy`` covers.
 SETTLE = 15
@@ -215,6 +216,7 @@ class Core(wiring.Component):
             tables.clear.eq(self.clear_tables),
             tables.save.eq(self.save_tables),
             tables.load.eq(self.load_tables),
+            tables.table.eq(Mux(params.policy == Policy.STP, Table.STP, Table.CCT)),
             tables.base.eq(params.table_base),
             tables.image_id.eq(params.image_id),
             tables.i_word.eq(self.dma.o_table),

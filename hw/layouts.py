@@ -9,7 +9,7 @@ from amaranth.lib import data, enum
 
 from stmoe.model.config import EngineConfig, clog2
 from stmoe.model.numerics import SCALE_BITS, SHIFT_BITS, WEIGHT_BITS
-from stmoe.model.predictor.tables import TableImage
+from stmoe.model.predictor.tables import table_images
 
 #: Bits of a prediction's score: CCT votes plus history, saturating.
 SCORE_BITS = 8
@@ -87,7 +87,7 @@ def expert_ref(config: EngineConfig) -> data.StructLayout:
 
 def fetch_beats_bits(config: EngineConfig) -> int:
     """Bits of the beat count of the longest fetch: a chunk, a layer's router image, or the learned tables."""
-    tables = TableImage(config).beats
+    tables = max(image.beats for image in table_images(config))
     return clog2(max(config.frame_words * config.beats_per_word, config.router_slot_words, tables) + 1)
 
 
@@ -148,6 +148,11 @@ def router_write(config: EngineConfig) -> data.StructLayout:
 def table_write(config: EngineConfig) -> data.StructLayout:
     """Event: one bus word of learned tables in DRAM. ``word`` counts from 0 (the head)."""
     return data.StructLayout({"valid": 1, "word": fetch_beats_bits(config), "data": 8 * config.bus_bytes})
+
+
+def table_row(config: EngineConfig):
+    """A row on its way between predictor and DRAM: as wide as those of the wider ``Table``; the other's end with zeros."""
+    return unsigned(max(image.row_bits for image in table_images(config)))
 
 
 def router_start(config: EngineConfig) -> data.StructLayout:

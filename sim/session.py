@@ -14,7 +14,7 @@ from stmoe.model.error_codes import ErrorCode
 from stmoe.model.images import ImageHeader, ImageLayout, check_image, read_header
 from stmoe.model.moe import LayerResult
 from stmoe.model.predictor.st_moe import LITERAL, Params
-from stmoe.model.predictor.tables import TableImage
+from stmoe.model.predictor.tables import TableImage, image_under
 from stmoe.model.registers import address_values, register_map, shape_values
 from stmoe.sim.engine import Engine, EngineError
 from stmoe.sim.errors import UserError
@@ -59,9 +59,9 @@ class Setting:
             raise UserError(f"budget = {self.budget}: must be 0 to {NO_BUDGET} chunks")
 
 
-def table_values(config: EngineConfig, layout: ImageLayout, address: int) -> dict[str, int]:
+def table_values(tables: TableImage, layout: ImageLayout, address: int) -> dict[str, int]:
     """The registers that give learned tables a place in DRAM at ``address``, above the image; they alone may be written."""
-    last = address + TableImage(config).total_bytes - 1
+    last = address + tables.total_bytes - 1
     if address < layout.base + layout.total_bytes:
         raise UserError(f"learned tables at {address:#x} would overwrite the model's image")
     return {
@@ -111,6 +111,10 @@ class Session:
     image : packed model (docs/interfaces.md §1).
     setting : policy, window and the rest.
     tables : address of the learned tables above the image, for a session that saves or loads them.
+
+    Attributes
+    ----------
+    table_image : layout of the tables that are saved and loaded: those of the policy.
     """
 
     def __init__(
@@ -130,8 +134,9 @@ class Session:
         engine.reset()
         engine.write_all(register_values(config, self.layout, self.header.image_id, setting))
         self._tables = tables
+        self.table_image = image_under(setting.policy, config)
         if tables is not None:
-            engine.write_all(table_values(config, self.layout, tables))
+            engine.write_all(table_values(self.table_image, self.layout, tables))
         engine.command(start=1)
         # A start is checked for some cycles before it is accepted or refused.
         engine.run_window(START_CYCLES)
@@ -184,7 +189,7 @@ class Session:
         return self.engine.counters()
 
     def save_tables(self) -> bytes:
-        """Have the engine write what its predictor has learned; the bytes in memory (``TableImage.unpack`` reads them)."""
+        """Have the engine write what its predictor has learned; the bytes in memory (``table_image`` unpacks them)."""
         address, size = self._table_range()
         self._table_command(save_tables=1)
         return self.engine.memory[address : address + size].tobytes()
@@ -192,14 +197,14 @@ class Session:
     def load_tables(self, data: bytes) -> None:
         """Put ``data`` into memory and have the predictor replace what it has learned. ``ValueError``: not for this engine."""
         address, _ = self._table_range()
-        TableImage(self.config).unpack(data, self.header.image_id)
+        self.table_image.unpack(data, self.header.image_id)
         self.engine.load(data, address)
         self._table_command(load_tables=1)
 
     def _table_range(self) -> tuple[int, int]:
         if self._tables is None:
             raise UserError("no address was given for learned tables")
-        return self._tables, TableImage(self.config).total_bytes
+        return self._tables, self.table_image.total_bytes
 
     def _table_command(self, **command: int) -> None:
         self.engine.command(**command)

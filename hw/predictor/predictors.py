@@ -5,9 +5,9 @@
 
 from amaranth import Module, Mux, Signal
 from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.lib.wiring import In, Out
 
-from stmoe.hw.layouts import TableCommand, announcement, cct_row, prediction, predictor_params, routed, shape_layout
+from stmoe.hw.layouts import TableCommand, announcement, prediction, predictor_params, routed, shape_layout, table_row
 from stmoe.hw.predictor.st_moe import StMoePredictor
 from stmoe.hw.predictor.stp import StpPredictor
 from stmoe.model.config import EngineConfig
@@ -16,8 +16,8 @@ from stmoe.model.config import EngineConfig
 class Predictors(wiring.Component):
     """Hands each routing to the predictor in charge, and its answer on.
 
-    Timing and backpressure are those of the one in charge. Only it hears and learns. CLEAR clears all, one after the other;
-    SAVE and LOAD are for the correlation table.
+    Timing and backpressure are those of the one in charge. Only it hears and learns, saves and loads; CLEAR clears all, and is
+    taken when all have begun.
 
     Members
     -------
@@ -26,7 +26,7 @@ class Predictors(wiring.Component):
     i_routed : verified routings. ``i_word``: words, for STP; taken and dropped otherwise.
     o_prediction : one run of items a routing.
     i_command : CLEAR, SAVE or LOAD.
-    o_row, i_row : rows of the correlation table.
+    o_row, i_row : rows of the table of the one in charge.
     busy : Out, one of them is at work.
     """
 
@@ -41,8 +41,8 @@ class Predictors(wiring.Component):
                 "i_word": In(stream.Signature(announcement())),
                 "o_prediction": Out(stream.Signature(prediction(config))),
                 "i_command": In(stream.Signature(TableCommand)),
-                "o_row": Out(stream.Signature(cct_row(config))),
-                "i_row": In(stream.Signature(cct_row(config))),
+                "o_row": Out(stream.Signature(table_row(config))),
+                "i_row": In(stream.Signature(table_row(config))),
                 "busy": Out(1),
             }
         )
@@ -51,11 +51,8 @@ class Predictors(wiring.Component):
         m = Module()
         m.submodules.st_moe = st_moe = StMoePredictor(self.config)
         m.submodules.stp = stp = StpPredictor(self.config)
-        connect(m, flipped(self.o_row), st_moe.o_row)
-        connect(m, flipped(self.i_row), st_moe.i_row)
-
-        clears = self.i_command.payload == TableCommand.CLEAR
-        cleared = Signal()
+        predictors = (st_moe, stp)
+        in_charge = (~self.perceptron, self.perceptron)
         m.d.comb += [
             st_moe.shape.eq(self.shape),
             st_moe.params.eq(self.params),
@@ -65,27 +62,35 @@ class Predictors(wiring.Component):
             stp.i_word.valid.eq(self.i_word.valid & self.perceptron),
             self.i_word.ready.eq(stp.i_word.ready | ~self.perceptron),
             self.busy.eq(st_moe.busy | stp.busy),
-            # A command for both: STP first, then the tables take it away.
-            stp.clear.eq(self.i_command.valid & clears & ~cleared),
-            st_moe.i_command.payload.eq(self.i_command.payload),
-            st_moe.i_command.valid.eq(self.i_command.valid & (~clears | cleared)),
-            self.i_command.ready.eq(st_moe.i_command.ready & (~clears | cleared)),
         ]
-        with m.If(stp.cleared):
-            m.d.sync += cleared.eq(1)
-        with m.Elif(self.i_command.valid & self.i_command.ready):
-            m.d.sync += cleared.eq(0)
 
-        answer, inner = self.o_prediction, (st_moe.o_prediction, stp.o_prediction)
-        m.d.comb += [
-            st_moe.i_routed.payload.eq(self.i_routed.payload),
-            st_moe.i_routed.valid.eq(self.i_routed.valid & ~self.perceptron),
-            stp.i_routed.payload.eq(self.i_routed.payload),
-            stp.i_routed.valid.eq(self.i_routed.valid & self.perceptron),
-            self.i_routed.ready.eq(Mux(self.perceptron, stp.i_routed.ready, st_moe.i_routed.ready)),
-            answer.valid.eq(Mux(self.perceptron, inner[1].valid, inner[0].valid)),
-            answer.payload.eq(Mux(self.perceptron, inner[1].payload, inner[0].payload)),
-            inner[0].ready.eq(answer.ready & ~self.perceptron),
-            inner[1].ready.eq(answer.ready & self.perceptron),
-        ]
+        clears = self.i_command.payload == TableCommand.CLEAR
+        begun = Signal(len(predictors))
+        taken = Signal(len(predictors))
+        m.d.comb += self.i_command.ready.eq(taken.all())
+        for i, (predictor, chosen) in enumerate(zip(predictors, in_charge, strict=True)):
+            meant = clears | chosen
+            m.d.comb += [
+                predictor.i_command.payload.eq(self.i_command.payload),
+                predictor.i_command.valid.eq(self.i_command.valid & meant & ~begun[i]),
+                taken[i].eq(~meant | begun[i] | predictor.i_command.ready),
+                predictor.i_row.payload.eq(self.i_row.payload),
+                predictor.i_row.valid.eq(self.i_row.valid & chosen),
+                predictor.o_row.ready.eq(self.o_row.ready & chosen),
+                predictor.i_routed.payload.eq(self.i_routed.payload),
+                predictor.i_routed.valid.eq(self.i_routed.valid & chosen),
+                predictor.o_prediction.ready.eq(self.o_prediction.ready & chosen),
+            ]
+            with m.If(chosen):
+                m.d.comb += [
+                    self.i_row.ready.eq(predictor.i_row.ready),
+                    self.o_row.valid.eq(predictor.o_row.valid),
+                    self.o_row.payload.eq(predictor.o_row.payload),
+                    self.i_routed.ready.eq(predictor.i_routed.ready),
+                    self.o_prediction.valid.eq(predictor.o_prediction.valid),
+                    self.o_prediction.payload.eq(predictor.o_prediction.payload),
+                ]
+        # A predictor that has begun is not told again while the others take their time.
+        with m.If(self.i_command.valid):
+            m.d.sync += begun.eq(Mux(self.i_command.ready, 0, taken))
         return m

@@ -11,7 +11,7 @@ from amaranth import Array, Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from stmoe.hw.layouts import SCORE_BITS, WORD_BITS, announcement, prediction, routed, shape_layout
+from stmoe.hw.layouts import SCORE_BITS, WORD_BITS, TableCommand, announcement, prediction, routed, shape_layout
 from stmoe.hw.memory.sram import Sram
 from stmoe.hw.predictor.report import Report
 from stmoe.hw.predictor.stp_learning import ONE, Logistic, RowUpdate, stp_row, sum_bits
@@ -26,8 +26,9 @@ class StpPredictor(wiring.Component):
     With a routing taken in cycle 0 and s cycles to list its rows (``StpSources``), without backpressure: the prediction's last item
     is in cycle ``P = 2 + s + E``, one later with pairs, crosses or ranks; then the rows of the routing just verified learn, 4
     cycles each, and the next one is taken.
-    Backpressure on the prediction holds up learning and the next routing, nothing else. ``clear`` and reset forget
-    everything, a cycle a row.
+    Backpressure on the prediction holds up learning and the next routing, nothing else. A command goes before words and routings and
+    is taken in its first cycle: CLEAR takes a cycle a row, LOAD a cycle a row without idle input, SAVE two a row without
+    backpressure. CLEAR and LOAD break the stream; reset forgets everything, and starts clearing.
 
     Parameters
     ----------
@@ -40,8 +41,8 @@ class StpPredictor(wiring.Component):
     i_routed : verified routings.
     i_word : the word of a token, between the last layer of the one before and its first.
     o_prediction : one run of items a routing or word, but none after a last layer that has a word.
-    clear : In, level, taken between two routings when ``cleared``.
-    cleared : Out, pulse: clearing begins.
+    i_command : CLEAR, SAVE or LOAD the table.
+    o_row, i_row : its rows in the order of their address, for SAVE and LOAD.
     busy : Out, not waiting for a routing.
     """
 
@@ -54,14 +55,18 @@ class StpPredictor(wiring.Component):
                 "i_routed": In(stream.Signature(routed(config))),
                 "i_word": In(stream.Signature(announcement())),
                 "o_prediction": Out(stream.Signature(prediction(config))),
-                "clear": In(1),
-                "cleared": Out(1),
+                "i_command": In(stream.Signature(TableCommand)),
+                "o_row": Out(stream.Signature(stp_row(config))),
+                "i_row": In(stream.Signature(stp_row(config))),
                 "busy": Out(1),
             }
         )
 
     def elaborate(self, platform):
-        """States: CLEAR; IDLE (take and record); START, SCORE, ADD (the last row); REPORT; LIST, READ, MOVE, WRITE to learn."""
+        """States: CLEAR; IDLE (take and record); START, SCORE, ADD (the last row); REPORT; LIST, READ, MOVE, WRITE to learn.
+
+        FETCH, SEND to save; LOAD.
+        """
         m = Module()
         config, stp = self.config, self.config.stp_fitted
         experts, rows = config.experts_max, table_rows(config)
@@ -144,8 +149,10 @@ class StpPredictor(wiring.Component):
             update.row.eq(row),
             update.source.eq(entry.source),
             update.errors.eq(errors),
+            self.o_row.payload.eq(row),
             self.busy.eq(1),
         ]
+        last_address = address == rows - 1
         with m.If(report.taken):
             m.d.sync += chances[report.expert].eq(logistic.probability)
 
@@ -153,18 +160,48 @@ class StpPredictor(wiring.Component):
             with m.State("CLEAR"):
                 m.d.comb += [table.write_en.eq(1), table.write_addr.eq(address)]
                 m.d.sync += [address.eq(address + 1), known.eq(0)]
-                with m.If(address == rows - 1):
+                with m.If(last_address):
                     m.d.sync += address.eq(0)
                     m.next = "IDLE"
+            with m.State("LOAD"):
+                m.d.comb += [
+                    self.i_row.ready.eq(1),
+                    table.write_en.eq(self.i_row.valid),
+                    table.write_addr.eq(address),
+                    table.write_data.eq(self.i_row.payload),
+                ]
+                m.d.sync += known.eq(0)
+                with m.If(self.i_row.valid):
+                    m.d.sync += address.eq(address + 1)
+                    with m.If(last_address):
+                        m.d.sync += address.eq(0)
+                        m.next = "IDLE"
+            with m.State("FETCH"):
+                m.d.comb += [table.read_en.eq(1), table.read_addr.eq(address)]
+                m.next = "SEND"
+            with m.State("SEND"):
+                m.d.comb += self.o_row.valid.eq(1)
+                with m.If(self.o_row.ready):
+                    m.d.sync += address.eq(address + 1)
+                    m.next = "FETCH"
+                    with m.If(last_address):
+                        m.d.sync += address.eq(0)
+                        m.next = "IDLE"
             with m.State("IDLE"):
                 m.d.comb += [
-                    self.busy.eq(self.clear),
-                    self.cleared.eq(self.clear),
-                    self.i_word.ready.eq(~self.clear),
-                    self.i_routed.ready.eq(~self.clear & ~self.i_word.valid),
+                    self.busy.eq(self.i_command.valid),
+                    self.i_command.ready.eq(1),
+                    self.i_word.ready.eq(~self.i_command.valid),
+                    self.i_routed.ready.eq(~self.i_command.valid & ~self.i_word.valid),
                 ]
-                with m.If(self.clear):
-                    m.next = "CLEAR"
+                with m.If(self.i_command.valid):
+                    with m.Switch(self.i_command.payload):
+                        with m.Case(TableCommand.CLEAR):
+                            m.next = "CLEAR"
+                        with m.Case(TableCommand.SAVE):
+                            m.next = "FETCH"
+                        with m.Case(TableCommand.LOAD):
+                            m.next = "LOAD"
                 with m.Elif(self.i_word.valid):
                     m.d.sync += [
                         known.eq(1),

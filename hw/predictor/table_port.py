@@ -7,13 +7,14 @@ from amaranth import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from stmoe.hw.layouts import TableCommand, cct_row, fetch_request, landed, table_write
+from stmoe.hw.layouts import TableCommand, fetch_request, landed, table_row, table_write
 from stmoe.hw.memory.axi import AxiWrite
 from stmoe.hw.memory.window import WindowBounds
 from stmoe.hw.memory.writer import DmaWriter
 from stmoe.hw.predictor.table_loader import TableLoader
 from stmoe.hw.predictor.table_saver import TableSaver
 from stmoe.model.config import EngineConfig
+from stmoe.model.predictor.tables import Table
 
 
 class TablePort(wiring.Component):
@@ -31,7 +32,8 @@ class TablePort(wiring.Component):
     Members
     -------
     clear, save, load : In, pulses.
-    base, image_id : In, where the tables lie in DRAM, and for what model; stable while ``busy``.
+    table : In, which of the predictor's tables is saved and loaded; stable while ``busy``.
+    base, image_id : In, where it lies in DRAM, and for what model; likewise.
     o_command : stream of ``TableCommand``.
     i_row, o_row : rows from and to the predictor.
     o_fetch, i_word, i_landed, landed_valid : to and from the DMA reader.
@@ -44,12 +46,13 @@ class TablePort(wiring.Component):
 
     def __init__(self, config: EngineConfig):
         self.config = config
-        row = stream.Signature(cct_row(config))
+        row = stream.Signature(table_row(config))
         super().__init__(
             {
                 "clear": In(1),
                 "save": In(1),
                 "load": In(1),
+                "table": In(Table),
                 "base": In(config.addr_bits),
                 "image_id": In(32),
                 "o_command": Out(stream.Signature(TableCommand)),
@@ -94,7 +97,11 @@ class TablePort(wiring.Component):
             self.failed.eq(saver.failed),
         ]
         for block in (saver, loader):
-            m.d.comb += [block.base.eq(self.base), block.image_id.eq(self.image_id)]
+            m.d.comb += [
+                block.table.eq(self.table),
+                block.base.eq(self.base),
+                block.image_id.eq(self.image_id),
+            ]
 
         waiting = Signal(3)
         begun = Signal(3)

@@ -6,15 +6,15 @@ The rows go out first, the head with the CRC of all goes last: until it is there
 # Component members come from the signature at run time, and m.If is no context manager to it: pyright cannot see them.
 # pyright: reportAttributeAccessIssue=false, reportGeneralTypeIssues=false
 
-from amaranth import Array, Cat, Const, Module, Mux, Signal
+from amaranth import Array, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from stmoe.hw.layouts import cct_row
+from stmoe.hw.layouts import table_row
 from stmoe.hw.memory.crc import INITIAL, Crc32cUpdate
 from stmoe.hw.memory.writer import write_range
 from stmoe.model.config import EngineConfig
-from stmoe.model.predictor.tables import TableImage
+from stmoe.model.predictor.tables import Table, table_images
 
 #: Bytes of the head that the CRC step takes in a cycle. Saving is rare: a step over a whole bus word would be many times larger.
 STEP_BYTES = 4
@@ -23,7 +23,7 @@ IMAGE_ID_STEP = 2
 
 
 class TableSaver(wiring.Component):
-    """Writes one image of the learned tables for every ``start``.
+    """Writes one image of a learned table for every ``start``.
 
     With s = bus_bytes/4, h words of head and n words of rows: the CRC costs s cycles a word and the offer of a word at least one
     more, so a save takes about ``h·(s + 1) + n·(s + 1)`` cycles without backpressure. Rows are taken one after the other and
@@ -36,7 +36,8 @@ class TableSaver(wiring.Component):
     Members
     -------
     start : In, pulse; not while ``busy``. The rows of a SAVE follow at ``i_row``.
-    base : In, address of the image; stable while ``busy``.
+    table : In, whose image; stable while ``busy``.
+    base : In, address of the image; likewise.
     image_id : In, likewise.
     i_row : stream of rows.
     o_range, o_word, i_written : to and from ``DmaWriter``.
@@ -49,9 +50,10 @@ class TableSaver(wiring.Component):
         super().__init__(
             {
                 "start": In(1),
+                "table": In(Table),
                 "base": In(config.addr_bits),
                 "image_id": In(32),
-                "i_row": In(stream.Signature(cct_row(config))),
+                "i_row": In(stream.Signature(table_row(config))),
                 "o_range": Out(stream.Signature(write_range(config))),
                 "o_word": Out(stream.Signature(data.StructLayout({"data": 8 * config.bus_bytes, "last": 1}))),
                 "i_written": In(stream.Signature(data.StructLayout({"error": 1}))),
@@ -64,32 +66,38 @@ class TableSaver(wiring.Component):
     def elaborate(self, platform):
         """States: IDLE; HEAD_CRC; ROW_RANGE, ROW_CRC, ROW_WORD, ROWS_WRITTEN; HEAD_RANGE, HEAD_WORD, HEAD_WRITTEN."""
         m = Module()
-        config, image = self.config, TableImage(self.config)
+        config, images = self.config, table_images(self.config)
         bus_bits = 8 * config.bus_bytes
+        # Of all images alike.
+        head_bytes, head_beats = images[0].head_bytes, images[0].head_beats
+        row_beats, rows = max(image.row_beats for image in images), max(image.rows for image in images)
         m.submodules.crc = crc = Crc32cUpdate(STEP_BYTES)
         state = Signal(32, reset_less=True)
         restart, update = Signal(), Signal()
         step = Signal(range(max(2, config.bus_bytes // STEP_BYTES)))
-        beat = Signal(range(max(2, image.head_beats, image.row_beats)))
-        row = Signal(range(image.rows))
+        beat = Signal(range(max(2, head_beats, row_beats)))
+        row = Signal(range(rows))
         last_step = step == config.bus_bytes // STEP_BYTES - 1
 
         in_rows = Signal()
         sealed = Signal()
-        plain = image.head(0)
-        steps = [Const(int.from_bytes(plain[i : i + 4], "little"), 32) for i in range(0, len(plain), STEP_BYTES)]
-        head = Signal(8 * image.head_bytes)
+        plain = [image.head(0) for image in images]
+        steps = [
+            Array(int.from_bytes(head[i : i + STEP_BYTES], "little") for head in plain)[self.table]
+            for i in range(0, head_bytes, STEP_BYTES)
+        ]
+        head = Signal(8 * head_bytes)
         word = Signal(bus_bits)
-        head_words = Array(head.word_select(i, bus_bits) for i in range(image.head_beats))
-        row_bits = Signal(image.row_beats * bus_bits)
-        row_words = Array(row_bits.word_select(i, bus_bits) for i in range(image.row_beats))
+        head_words = Array(head.word_select(i, bus_bits) for i in range(head_beats))
+        row_bits = Signal(row_beats * bus_bits)
+        row_words = Array(row_bits.word_select(i, bus_bits) for i in range(row_beats))
         m.d.comb += [
             # In the CRC's place: the seed while it is computed, then the CRC.
             steps_head.eq(value)
             for steps_head, value in zip(
                 (head.word_select(i, 32) for i in range(len(steps))),
                 (
-                    Mux(sealed, ~state, image.signature ^ self.image_id),
+                    Mux(sealed, ~state, Array(image.signature for image in images)[self.table] ^ self.image_id),
                     *steps[1:IMAGE_ID_STEP],
                     self.image_id,
                     *steps[IMAGE_ID_STEP + 1 :],
@@ -98,7 +106,7 @@ class TableSaver(wiring.Component):
             )
         ]
         m.d.comb += [
-            row_bits.eq(Cat(self.i_row.payload)),
+            row_bits.eq(self.i_row.payload),
             word.eq(Mux(in_rows, row_words[beat], head_words[beat])),
             crc.state.eq(state),
             crc.data.eq(word.word_select(step, 8 * STEP_BYTES)),
@@ -109,8 +117,8 @@ class TableSaver(wiring.Component):
             m.d.sync += state.eq(INITIAL)
         with m.Elif(update):
             m.d.sync += state.eq(crc.next)
-        last_head = beat == image.head_beats - 1
-        last_of_row = beat == image.row_beats - 1
+        last_head = beat == head_beats - 1
+        last_of_row = beat == Array(image.row_beats - 1 for image in images)[self.table]
 
         with m.FSM():
             with m.State("IDLE"):
@@ -130,8 +138,8 @@ class TableSaver(wiring.Component):
             with m.State("ROW_RANGE"):
                 m.d.comb += [
                     self.o_range.valid.eq(1),
-                    self.o_range.payload.address.eq(self.base + image.head_bytes),
-                    self.o_range.payload.beats.eq(image.rows * image.row_beats),
+                    self.o_range.payload.address.eq(self.base + head_bytes),
+                    self.o_range.payload.beats.eq(Array(image.rows * image.row_beats for image in images)[self.table]),
                 ]
                 with m.If(self.o_range.ready):
                     m.next = "ROW_CRC"
@@ -144,7 +152,7 @@ class TableSaver(wiring.Component):
                         m.d.sync += step.eq(0)
                         m.next = "ROW_WORD"
             with m.State("ROW_WORD"):
-                last = last_of_row & (row == image.rows - 1)
+                last = last_of_row & (row == Array(image.rows - 1 for image in images)[self.table])
                 m.d.comb += [in_rows.eq(1), self.o_word.valid.eq(1), self.o_word.payload.last.eq(last)]
                 with m.If(self.o_word.ready):
                     m.d.comb += self.i_row.ready.eq(last_of_row)
@@ -165,7 +173,7 @@ class TableSaver(wiring.Component):
                 m.d.comb += [
                     self.o_range.valid.eq(1),
                     self.o_range.payload.address.eq(self.base),
-                    self.o_range.payload.beats.eq(image.head_beats),
+                    self.o_range.payload.beats.eq(head_beats),
                 ]
                 with m.If(self.o_range.ready):
                     m.next = "HEAD_WORD"

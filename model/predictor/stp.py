@@ -5,12 +5,15 @@ and tokens, which learn jointly what each adds. ``hw/predictor/stp.py`` equals t
 functions are compiled by Numba, so that whole traces can be run; they are plain integer NumPy.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from stmoe.model.config import EngineConfig
 from stmoe.model.predictor.interface import Ranked, Routing
 from stmoe.model.predictor.stp_config import ERROR_BITS, Source, StpConfig, id_bits
 
@@ -28,6 +31,7 @@ class Sizes(NamedTuple):
 
     layers: int
     experts: int
+    used: int
     top_k: int
     rows: int
     ids: int
@@ -200,7 +204,7 @@ def run(size, base, steps, weights, visits, stream, adjacent, token_ids, experts
             for place in range(depth):
                 experts[at, place] = best[place]
                 scores[at, place] = by_expert[best[place]]
-            for e in range(E):
+            for e in range(size.used):
                 errors[e] = -probability(sums[e], size.fraction_bits)
             for k in range(K):
                 errors[stream[at, k]] += 1 << ERROR_BITS
@@ -213,7 +217,8 @@ class Stp:
     Parameters
     ----------
     config : which rows there are; fitted to the model.
-    layers, experts, top_k : the model.
+    layers, experts, top_k : the model; ``experts`` is the maximum of the build where rows are to equal the RTL's.
+    used : experts of the model where that is less; the others have weights of 0 for ever.
 
     Attributes
     ----------
@@ -221,7 +226,7 @@ class Stp:
     visits : [layers · rows] visit counters.
     """
 
-    def __init__(self, config: StpConfig, layers: int, experts: int, top_k: int):
+    def __init__(self, config: StpConfig, layers: int, experts: int, top_k: int, used: int | None = None):
         self.config = config = config.fitted(layers, experts, top_k)
         self.layers, self.experts, self.top_k = layers, experts, top_k
         regions = config.regions(experts)
@@ -232,6 +237,7 @@ class Stp:
         self._size = Sizes(
             layers,
             experts,
+            experts if used is None else used,
             top_k,
             config.rows(experts),
             1 << id_bits(experts),
@@ -258,6 +264,48 @@ class Stp:
     def table_bits(self) -> int:
         """Bits of all rows."""
         return self.config.table_bits(self.layers, self.experts)
+
+    def dump(self, build: EngineConfig) -> list[int]:
+        """The table as memory words of a build's RTL: weight 0 in the lowest bits, the visit counter above the last.
+
+        Rows that the build has and this model cannot use are 0.
+        """
+        places = self._places(build)
+        words = np.zeros((build.layers_max * build.stp_fitted.rows(build.experts_max), self._word_bits), np.uint8)
+        fields = (self.weights.astype(np.uint16)[:, :, None] >> np.arange(self.config.weight_bits)) & 1
+        visits = (self.visits[:, None] >> np.arange(self.config.visit_bits)) & 1
+        words[places] = np.concatenate([fields.reshape(len(places), -1), visits], axis=1)
+        return [int.from_bytes(row.tobytes(), "little") for row in np.packbits(words, axis=1, bitorder="little")]
+
+    def load(self, build: EngineConfig, words: Sequence[int]) -> None:
+        """Replace weights and visits by words of ``dump``."""
+        places = self._places(build)
+        rows = build.layers_max * build.stp_fitted.rows(build.experts_max)
+        if len(words) != rows:
+            raise ValueError(f"{len(words)} rows: the table of {build.name!r} has {rows}")
+        size = -(-self._word_bits // 8)
+        packed = np.frombuffer(b"".join(word.to_bytes(size, "little") for word in words), np.uint8)
+        bits = np.unpackbits(packed.reshape(rows, size), axis=1, bitorder="little")[places].astype(np.int64)
+        width = self.config.weight_bits
+        split = self.experts * width
+        values = bits[:, :split].reshape(len(places), self.experts, width) @ (1 << np.arange(width))
+        self.weights[:] = values - ((values >> (width - 1)) << width)
+        self.visits[:] = bits[:, split : self._word_bits] @ (1 << np.arange(self.config.visit_bits))
+
+    @property
+    def _word_bits(self) -> int:
+        return self.config.row_bits(self.experts)
+
+    def _places(self, build: EngineConfig) -> NDArray[np.int64]:
+        """Where this table's rows lie in a build's, whose layers may have more of them."""
+        theirs = build.stp_fitted
+        ours, regions = self.config.regions(self.experts), theirs.regions(build.experts_max)
+        unlike = replace(theirs, spatial=self.config.spatial, ranks=self.config.ranks, steps=self.config.steps)
+        if self.experts != build.experts_max or self.layers > build.layers_max or unlike != self.config:
+            raise ValueError(f"these rows are not those of the build {build.name!r}")
+        starts = np.cumsum([0, *regions.values()])
+        layer = np.concatenate([start + np.arange(ours[s]) for s, start in zip(regions, starts[:-1], strict=True)])
+        return (np.arange(self.layers)[:, None] * starts[-1] + layer).reshape(-1)
 
     def base(self, source: Source) -> int:
         """Where the rows of a source begin within a layer."""

@@ -1,37 +1,60 @@
-"""Learned tables in DRAM (docs/interfaces.md §1b): layout, and packing of the predictor's rows.
+"""Learned tables in DRAM (docs/interfaces.md §1b): layouts, and packing of a predictor's rows.
 
-The layout is what ``hw/predictor/table_port.py`` is built from; ``pack`` and ``unpack`` are its twin.
+The layouts are what ``hw/predictor/table_port.py`` is built from; ``pack`` and ``unpack`` are its twin.
 """
 
+import enum
 import struct
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
-from stmoe.model.config import EngineConfig, clog2
+from stmoe.model.config import EngineConfig, Policy, clog2
 from stmoe.model.crc import chunk_crc, crc32c, sealed
 
-MAGIC = b"STMT"
 VERSION = 1
-#: CRC; magic; image id; version, bytes of a row; layers, experts, ways, bits of a counter; rows; zero.
-_HEAD = struct.Struct("<I4sIHHHHHHII")
-_FIELDS = ("version", "bytes of a row", "layers_max", "experts_max", "cct_ways", "cct_counter_bits", "rows")
+#: CRC; magic; image id; version, bytes of a row; layers, experts; what a kind of table has of its own.
+_HEAD = struct.Struct("<I4sIHHHH12s")
+_FIELDS = ("version", "bytes of a row", "layers_max", "experts_max")
+
+
+class Table(enum.IntEnum):
+    """The learned tables; hardware knows them by these numbers."""
+
+    CCT = 0
+    STP = 1
+
+    @classmethod
+    def of(cls, policy: Policy) -> "Table":
+        """The table that commands mean under ``policy``."""
+        return cls.STP if policy is Policy.STP else cls.CCT
 
 
 @dataclass(frozen=True)
-class TableImage:
-    """Where the parts of the learned tables of a build lie in DRAM."""
+class TableImage(ABC):
+    """Where the parts of a learned table of a build lie in DRAM."""
 
     config: EngineConfig
 
-    @property
-    def rows(self) -> int:
-        """Rows of the table: a power of two a layer."""
-        return max(1, self.config.layers_max - 1) << clog2(self.config.experts_max)
+    table: ClassVar[Table]
+    magic: ClassVar[bytes]
+    #: The head's bytes from 20 on, in the order of ``own_fields``.
+    own_format: ClassVar[str]
 
     @property
+    @abstractmethod
+    def rows(self) -> int:
+        """Rows of the table."""
+
+    @property
+    @abstractmethod
     def row_bits(self) -> int:
-        """Bits of a row: ``cct_ways`` entries of an expert and its confidence."""
-        return self.config.cct_ways * (clog2(self.config.experts_max) + self.config.cct_counter_bits)
+        """Bits of a row."""
+
+    @abstractmethod
+    def own_fields(self) -> Mapping[str, int]:
+        """What says how rows are to be read, beside layers and experts."""
 
     @property
     def row_beats(self) -> int:
@@ -45,7 +68,7 @@ class TableImage:
 
     @property
     def head_bytes(self) -> int:
-        """Bytes in front of the rows, whole bus words."""
+        """Bytes in front of the rows, whole bus words; of all tables alike."""
         return max(_HEAD.size, self.config.bus_bytes)
 
     @property
@@ -65,7 +88,8 @@ class TableImage:
 
     def head(self, image_id: int) -> bytes:
         """The head, with zero in the place of its CRC."""
-        return _HEAD.pack(0, MAGIC, image_id, *self._dimensions(), 0).ljust(self.head_bytes, b"\0")
+        own = struct.pack(self.own_format, *self.own_fields().values())
+        return _HEAD.pack(0, self.magic, image_id, *self._dimensions(), own).ljust(self.head_bytes, b"\0")
 
     @property
     def signature(self) -> int:
@@ -77,7 +101,7 @@ class TableImage:
         return self.signature ^ image_id
 
     def pack(self, words: Sequence[int], image_id: int) -> bytes:
-        """The tables as they lie in DRAM; ``words`` as from ``StMoe.dump``."""
+        """The table as it lies in DRAM; ``words`` as from the twin's ``dump``."""
         if len(words) != self.rows:
             raise ValueError(f"{len(words)} rows: this build has {self.rows}")
         body = b"".join(word.to_bytes(self.row_bytes, "little") for word in words)
@@ -87,12 +111,17 @@ class TableImage:
         """The rows; ``ValueError`` says what is wrong with ``data``."""
         if len(data) < self.head_bytes:
             raise ValueError(f"learned tables: {len(data)} bytes are too few for a head")
-        crc, magic, of_image, *dimensions, _ = _HEAD.unpack_from(data)
-        if magic != MAGIC:
-            raise ValueError("learned tables: no tables (wrong magic)")
-        for name, ours, theirs in zip(_FIELDS, self._dimensions(), dimensions, strict=True):
-            if ours != theirs:
-                raise ValueError(f"learned tables: {name} = {theirs}, but the build {self.config.name!r} has {ours}")
+        crc, magic, of_image, *dimensions, own = _HEAD.unpack_from(data)
+        if magic != self.magic:
+            others = {kind.magic: kind.table.name for kind in IMAGES}
+            found = f"those of {others[magic]}" if magic in others else "no tables (wrong magic)"
+            raise ValueError(f"learned tables: {found}, not {self.table.name}'s")
+        fields = self.own_fields()
+        theirs = [*dimensions, *struct.unpack_from(self.own_format, own)]
+        ours = [*self._dimensions(), *fields.values()]
+        for name, our, their in zip((*_FIELDS, *fields), ours, theirs, strict=True):
+            if our != their:
+                raise ValueError(f"learned tables: {name} = {their}, but the build {self.config.name!r} has {our}")
         if of_image != image_id:
             raise ValueError(f"learned tables: of image {of_image:#010x}, not {image_id:#010x}")
         if len(data) != self.total_bytes:
@@ -103,6 +132,75 @@ class TableImage:
         return [int.from_bytes(data[start : start + self.row_bytes], "little") for start in starts]
 
     def _dimensions(self) -> tuple[int, ...]:
+        return (VERSION, self.row_bytes, self.config.layers_max, self.config.experts_max)
+
+
+class CctImage(TableImage):
+    """ST-MoE's correlation table: a row for every layer but the last and every expert."""
+
+    table = Table.CCT
+    magic = b"STMT"
+    own_format = "<HHI"
+
+    @property
+    def rows(self) -> int:
+        """A power of two a layer."""
+        return max(1, self.config.layers_max - 1) << clog2(self.config.experts_max)
+
+    @property
+    def row_bits(self) -> int:
+        """``cct_ways`` entries of an expert and its confidence."""
+        return self.config.cct_ways * (clog2(self.config.experts_max) + self.config.cct_counter_bits)
+
+    def own_fields(self) -> Mapping[str, int]:
+        """Entries of a row, and the number of rows."""
         config = self.config
-        sizes = (config.layers_max, config.experts_max, config.cct_ways, config.cct_counter_bits)
-        return (VERSION, self.row_bytes, *sizes, self.rows)
+        return {"cct_ways": config.cct_ways, "cct_counter_bits": config.cct_counter_bits, "rows": self.rows}
+
+
+class StpImage(TableImage):
+    """STP's table: the rows of a layer's sources one after the other, layer after layer (docs/predictors.md)."""
+
+    table = Table.STP
+    magic = b"STMP"
+    own_format = "<10B"
+
+    @property
+    def rows(self) -> int:
+        """Those of all layers."""
+        return self.config.layers_max * self.config.stp_fitted.rows(self.config.experts_max)
+
+    @property
+    def row_bits(self) -> int:
+        """A weight an expert, and the visit counter."""
+        return self.config.stp_fitted.row_bits(self.config.experts_max)
+
+    def own_fields(self) -> Mapping[str, int]:
+        """Bits of a weight, its fraction and a visit counter; then the sources, from which the number of rows follows."""
+        stp = self.config.stp_fitted
+        return {
+            "weight_bits": stp.weight_bits,
+            "fraction_bits": stp.fraction_bits,
+            "visit_bits": stp.visit_bits,
+            "spatial": stp.spatial,
+            "temporal": stp.temporal,
+            "pair_bits": stp.pair_bits,
+            "cross_bits": stp.cross_bits,
+            "ranks": stp.ranks,
+            "token_bits": stp.token_bits,
+            "bigram_bits": stp.bigram_bits,
+        }
+
+
+#: By ``Table``.
+IMAGES: tuple[type[TableImage], ...] = (CctImage, StpImage)
+
+
+def table_images(config: EngineConfig) -> tuple[TableImage, ...]:
+    """The images of a build, by ``Table``."""
+    return tuple(image(config) for image in IMAGES)
+
+
+def image_under(policy: Policy, config: EngineConfig) -> TableImage:
+    """The image that is saved and loaded under ``policy``."""
+    return table_images(config)[Table.of(policy)]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from stmoe.hw.layouts import TableCommand
 from stmoe.hw.predictor import stp as rtl
 from stmoe.hw.predictor import stp_learning, stp_sources
 from stmoe.hw.predictor.stp import StpPredictor
@@ -104,7 +105,7 @@ def stream(shape: ModelShape, tokens: int, seed: int, words: int = 0) -> Stream:
 
 
 def twin_of(config: EngineConfig, shape: ModelShape) -> Stp:
-    return Stp(config.stp, shape.layers, config.experts_max, shape.top_k)
+    return Stp(config.stp, shape.layers, config.experts_max, shape.top_k, used=shape.experts)
 
 
 def expected(
@@ -223,9 +224,7 @@ def test_clearing_forgets_everything():
         ctx.set(dut.shape, {"layers": shape.layers, "experts": shape.experts})
         ctx.set(dut.threshold, 1)
         await send(ctx, dut.i_routed, items, random.Random(1))
-        ctx.set(dut.clear, 1)
-        await ctx.tick().until(dut.cleared)
-        ctx.set(dut.clear, 0)
+        await send(ctx, dut.i_command, [TableCommand.CLEAR], random.Random(3))
         await send(ctx, dut.i_routed, items, random.Random(1))
 
     async def collect(ctx):

@@ -1,4 +1,4 @@
-"""Learned tables to DRAM and back, predictor and DMA included, against the twin's bytes and predictions."""
+"""Learned tables to DRAM and back, predictors and DMA included, against the twin's bytes and predictions; here ST-MoE's."""
 
 # Component members come from the signature at run time: pyright cannot see them.
 # pyright: reportAttributeAccessIssue=false
@@ -18,10 +18,11 @@ from stmoe.hw.memory.axi import Axi
 from stmoe.hw.memory.dma import DmaReader
 from stmoe.hw.memory.window import WindowBounds
 from stmoe.hw.predictor import table_loader, table_port, table_saver
-from stmoe.hw.predictor.st_moe import StMoePredictor
+from stmoe.hw.predictor.predictors import Predictors
 from stmoe.model.crc import crc32c_table
 from stmoe.model.predictor.st_moe import LITERAL, StMoe
-from stmoe.model.predictor.tables import TableImage
+from stmoe.model.predictor.stp_config import StpConfig
+from stmoe.model.predictor.tables import CctImage, StpImage, Table
 from stmoe.model.presets import PRESETS, preset
 from stmoe.verif.axi_checker import AxiReadChecker, AxiWriteChecker
 from stmoe.verif.unit.bench import receive, send, simulate
@@ -29,7 +30,9 @@ from stmoe.verif.unit.memory.axi_slave import ReadSlave, WriteSlave
 from stmoe.verif.unit.mutant import planted
 from stmoe.verif.unit.predictor.test_st_moe import decode
 
-TEST, _ = preset("test")
+#: STP has rows enough to be wider than the correlation table, and few to be simulated.
+FEW = StpConfig(spatial=2, temporal=1, pair_bits=2, cross_bits=0, ranks=1)
+TEST = replace(preset("test")[0], stp=FEW)
 #: A row of two bus words, and words of two beats; a head of one word.
 LONG = replace(TEST, name="long", cct_ways=12, lanes=16)
 BROAD = replace(TEST, name="broad", bus_bytes=32, lanes=32, cct_counter_bits=2)
@@ -40,7 +43,7 @@ PARAMS = replace(LITERAL, threshold=1)
 
 
 class Tables(wiring.Component):
-    """Predictor, table port and DMA reader, as in the engine."""
+    """Predictors, table port and DMA reader, as in the engine."""
 
     def __init__(self, config):
         self.config = config
@@ -53,6 +56,7 @@ class Tables(wiring.Component):
                 "read_window": In(WindowBounds(config.addr_bits)),
                 "write_window": In(WindowBounds(config.addr_bits)),
                 "image_id": In(32),
+                "table": In(Table),
                 "clear": In(1),
                 "save": In(1),
                 "load": In(1),
@@ -66,7 +70,7 @@ class Tables(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.predictor = predictor = StMoePredictor(self.config)
+        m.submodules.predictor = predictor = Predictors(self.config)
         m.submodules.port = port = table_port.TablePort(self.config)
         m.submodules.dma = dma = DmaReader(self.config)
         for inner, outer in (
@@ -88,6 +92,8 @@ class Tables(wiring.Component):
         m.d.comb += [
             predictor.shape.eq(self.shape),
             predictor.params.eq(self.params),
+            predictor.perceptron.eq(self.table == Table.STP),
+            port.table.eq(self.table),
             port.base.eq(BASE),
             port.image_id.eq(self.image_id),
             port.clear.eq(self.clear),
@@ -117,6 +123,7 @@ class Bench:
     seed: int
     window: tuple[int, int] = (0x1000, 0x3FFF)
     image_id: int = IMAGE_ID
+    table: Table = Table.CCT
     bad_writes: frozenset[int] = frozenset()
     bad_reads: frozenset[int] = frozenset()
 
@@ -133,6 +140,7 @@ class Bench:
             ctx.set(dut.shape, {"layers": LAYERS, "experts": EXPERTS})
             ctx.set(dut.params, dataclasses.asdict(PARAMS))
             ctx.set(dut.image_id, self.image_id)
+            ctx.set(dut.table, self.table)
             for window in (dut.read_window, dut.write_window):
                 ctx.set(window.base, self.window[0])
                 ctx.set(window.limit, self.window[1])
@@ -183,7 +191,7 @@ def taught(config, routings) -> StMoe:
 
 def save_and_load(config, seed: int) -> None:
     """Learn, save, forget, load, predict: bytes and predictions are the twin's."""
-    image, memory = TableImage(config), bytearray(1 << 14)
+    image, memory = CctImage(config), bytearray(1 << 14)
     lesson, exam = stream_of(seed, 8), stream_of(seed + 100, 2)
     twin = taught(config, lesson)
     expected = image.pack(twin.dump(), IMAGE_ID)
@@ -219,14 +227,14 @@ def test_the_layout_is_that_of_the_documentation():
     rest = head + b"".join(word.to_bytes(8, "little") for word in words)
     signature = crc32c_table(head[:4] + bytes(4) + head[8:])
     crc = crc32c_table((signature ^ IMAGE_ID).to_bytes(4, "little") + rest)
-    packed = TableImage(TEST).pack(words, IMAGE_ID)
+    packed = CctImage(TEST).pack(words, IMAGE_ID)
     assert packed == crc.to_bytes(4, "little") + rest
-    assert TableImage(TEST).unpack(packed, IMAGE_ID) == words
+    assert CctImage(TEST).unpack(packed, IMAGE_ID) == words
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_presets_tables_pack_and_unpack(name):
-    image = TableImage(preset(name)[0])
+    image = CctImage(preset(name)[0])
     rng = random.Random(43)
     words = [rng.getrandbits(image.row_bits) for _ in range(image.rows)]
     data = image.pack(words, 7)
@@ -235,12 +243,13 @@ def test_every_presets_tables_pack_and_unpack(name):
 
 
 def test_the_twin_says_what_is_wrong_with_tables():
-    image = TableImage(TEST)
+    image = CctImage(TEST)
     data = image.pack([0] * image.rows, IMAGE_ID)
-    other = TableImage(replace(TEST, cct_counter_bits=3)).pack([0] * image.rows, IMAGE_ID)
+    other = CctImage(replace(TEST, cct_counter_bits=3)).pack([0] * image.rows, IMAGE_ID)
     for wrong, message in (
         (data[:8], "too few"),
-        (bytes(len(data)), "magic"),
+        (bytes(len(data)), "no tables .*, not CCT's"),
+        (StpImage(TEST).pack([0] * StpImage(TEST).rows, IMAGE_ID), "those of STP, not CCT's"),
         (other, "cct_counter_bits = 3"),
         (data[:-8], "bytes, not"),
         (data[:-1] + b"\1", "CRC"),
@@ -268,10 +277,10 @@ def load_status(data: bytes, **options) -> tuple[LandedStatus, int]:
 
 
 def test_tables_of_another_model_or_build_and_damaged_ones_are_refused():
-    image = TableImage(TEST)
+    image = CctImage(TEST)
     data = image.pack([i + 1 for i in range(image.rows)], IMAGE_ID)
     # Same size, other meaning: one bit less a counter.
-    alike = TableImage(replace(TEST, cct_counter_bits=3))
+    alike = CctImage(replace(TEST, cct_counter_bits=3))
     assert len(data) == alike.total_bytes
     damaged = bytearray(data)
     damaged[-3] ^= 0x10
@@ -282,14 +291,14 @@ def test_tables_of_another_model_or_build_and_damaged_ones_are_refused():
 
 
 def test_read_errors_end_a_load():
-    image = TableImage(TEST)
+    image = CctImage(TEST)
     data = image.pack([0] * image.rows, IMAGE_ID)
     assert load_status(data, bad_reads=frozenset({BASE + 64})) == (LandedStatus.AXI, 0)
 
 
 def test_outside_its_window_nothing_is_written_or_read():
     memory = bytearray(1 << 14)
-    bench = Bench(TEST, memory, 45, window=(0x1000, BASE + TableImage(TEST).total_bytes - 2))
+    bench = Bench(TEST, memory, 45, window=(0x1000, BASE + CctImage(TEST).total_bytes - 2))
 
     async def body(ctx, dut, rng):
         assert await command(ctx, dut, "save") == (0, 1)
@@ -301,7 +310,7 @@ def test_outside_its_window_nothing_is_written_or_read():
 
 
 def test_a_save_that_fails_leaves_no_image_that_a_load_takes():
-    image, memory = TableImage(TEST), bytearray(1 << 14)
+    image, memory = CctImage(TEST), bytearray(1 << 14)
     before = image.pack([3] * image.rows, IMAGE_ID)
     memory[BASE : BASE + len(before)] = before
     bench = Bench(TEST, memory, 46, bad_writes=frozenset({BASE + 0x80}))
@@ -317,7 +326,7 @@ def test_a_save_that_fails_leaves_no_image_that_a_load_takes():
 
 
 def test_commands_given_together_are_done_in_order_between_two_routings():
-    image, memory = TableImage(TEST), bytearray(1 << 14)
+    image, memory = CctImage(TEST), bytearray(1 << 14)
     lesson, later = stream_of(47, 4), stream_of(48, 2)
 
     async def body(ctx, dut, rng):
@@ -341,8 +350,8 @@ def test_commands_given_together_are_done_in_order_between_two_routings():
 MUTANTS = {
     "the CRC is not complemented": (table_saver, "TableSaver", "Mux(sealed, ~state,", "Mux(sealed, state,"),
     "words of a row in the wrong order": (table_saver, "TableSaver", "row_words[beat]", "row_words[~beat[0]]"),
-    "the head is taken for rows": (table_loader, "TableLoader", "word.word >= image.head_beats", "word.word >= 0"),
-    "parts of a row swapped": (table_loader, "TableLoader", "Cat(*earlier, word.data)", "Cat(word.data, *earlier)"),
+    "the head is taken for rows": (table_loader, "TableLoader", "word.word >= images[0].head_beats", "word.word >= 0"),
+    "parts of a row swapped": (table_loader, "TableLoader", "Cat(*parts, word.data)", "Cat(word.data, *parts)"),
 }
 
 

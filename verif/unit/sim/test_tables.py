@@ -1,5 +1,6 @@
-"""Learned tables by register, through the whole engine: saved, restarted, loaded, against the predictor's twin."""
+"""Learned tables by register, through the whole engine: saved, restarted, loaded, against the predictors' twins."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,10 @@ from stmoe.model.config import Policy
 from stmoe.model.error_codes import ErrorCode
 from stmoe.model.images import pack
 from stmoe.model.moe import moe_layer
+from stmoe.model.predictor.interface import Routing
 from stmoe.model.predictor.st_moe import LITERAL, StMoe
-from stmoe.model.predictor.tables import TableImage
+from stmoe.model.predictor.stp import Stp
+from stmoe.model.predictor.tables import CctImage, StpImage
 from stmoe.model.presets import preset
 from stmoe.model.quantize import random_activations, random_model
 from stmoe.sim.build import Build
@@ -18,15 +21,18 @@ from stmoe.sim.compiled import compile_engine
 from stmoe.sim.dram.points import POINTS
 from stmoe.sim.engine import Engine, EngineError
 from stmoe.sim.errors import UserError
-from stmoe.sim.session import START_CYCLES, Session, Setting
+from stmoe.sim.session import START_CYCLES, Session, Setting, table_values
 
 CACHE = Path(__file__).resolve().parents[3] / "build" / "native"
 TEST, SHAPE = preset("test")
 MODEL = random_model(SHAPE, 3)
 IMAGE = pack(MODEL, TEST)
-TABLES = TableImage(TEST)
+TABLES, STP_TABLES = CctImage(TEST), StpImage(TEST)
 PLACE = -(-IMAGE.size // 4096) * 4096
 SETTING = Setting(policy=Policy.ST_MOE, window=3000, predictor=LITERAL)
+#: More likely than not; before anything is learned nothing is.
+LIKELY = 129
+STP_SETTING = Setting(policy=Policy.STP, window=3000, predictor=replace(LITERAL, threshold=LIKELY))
 
 pytestmark = pytest.mark.slow
 
@@ -38,7 +44,7 @@ def build() -> Build:
 
 @pytest.fixture
 def engine(build):
-    with Engine(build, POINTS["ddr3-16"], np.zeros(PLACE + 4096, np.uint8), TEST, seed=7) as engine:
+    with Engine(build, POINTS["ddr3-16"], np.zeros(PLACE + 3 * 4096, np.uint8), TEST, seed=7) as engine:
         yield engine
 
 
@@ -177,3 +183,110 @@ def test_a_closed_window_and_a_command_while_stopped_are_errors(engine):
         engine.check_status()
     with pytest.raises(UserError, match="overwrite"):
         Session(engine, TEST, IMAGE, SETTING, tables=64)
+
+
+class StpRun:
+    """Tokens of one sequence through a session under STP; then the twin over what was routed, from ``begun`` on."""
+
+    def __init__(self, session: Session, begun: bytes | None = None):
+        self.session, self.begun = session, begun
+        self.inputs = [random_activations(np.random.default_rng(seed), SHAPE.d_model) for seed in range(3)]
+        self.routed: list[list[list[int]]] = []
+
+    def tokens(self, count: int, before=lambda: None) -> None:
+        for token in range(len(self.routed), len(self.routed) + count):
+            self.routed.append([])
+            for layer in range(SHAPE.layers):
+                x16, exponent = self.inputs[(token * token + layer) % len(self.inputs)]
+                golden = moe_layer(MODEL.layers[layer], SHAPE, x16, exponent)
+                before()
+                assert np.array_equal(self.session.layer(layer, 1, token, x16, exponent).y, golden.y)
+                self.routed[-1].append([int(e) for e in golden.ids[: SHAPE.top_k]])
+
+    def twin(self) -> tuple[Stp, tuple[int, int]]:
+        """The twin after the tokens; experts predicted, and predicted rightly, of layers after the first."""
+        twin = Stp(TEST.stp, SHAPE.layers, TEST.experts_max, SHAPE.top_k, used=SHAPE.experts)
+        if self.begun is not None:
+            twin.load(TEST, STP_TABLES.unpack(self.begun, self.session.header.image_id))
+        experts = np.array(self.routed, np.uint16)
+        adjacent = np.arange(len(experts)) > 0
+        routing = Routing(experts=experts, adjacent=adjacent, n_experts=TEST.experts_max)
+        ranked = twin.rank(routing, TEST.experts_max)
+        sent = (ranked.scores >= LIKELY) & (ranked.experts < SHAPE.experts)
+        right = (ranked.experts[:, :, :, None] == experts[:, :, None, :]).any(axis=3)
+        return twin, (int(sent[:, 1:].sum()), int((sent & right)[:, 1:].sum()))
+
+    def image(self) -> bytes:
+        return STP_TABLES.pack(self.twin()[0].dump(TEST), self.session.header.image_id)
+
+    def check(self) -> tuple[int, int]:
+        counters = self.session.counters()
+        seen = counters["predicted"], counters["predicted_useful"]
+        assert seen == self.twin()[1]
+        assert seen[1]
+        return seen
+
+
+def start_stp(engine: Engine) -> Session:
+    return Session(engine, TEST, IMAGE, STP_SETTING, tables=PLACE)
+
+
+def test_what_stp_saved_is_the_twins_and_goes_on_after_a_restart(engine):
+    run = StpRun(start_stp(engine))
+    run.tokens(6)
+    saved = run.session.save_tables()
+    assert saved == run.image()
+    run.tokens(2)
+    run.check()
+
+    warm = StpRun(start_stp(engine), saved)
+    warm.session.load_tables(saved)
+    warm.tokens(3)
+    predicted = warm.check()
+    assert warm.session.save_tables() == warm.image()
+    cold = StpRun(start_stp(engine))
+    cold.tokens(3)
+    assert cold.check() != predicted, "what was loaded shows"
+
+
+def test_saving_and_loading_under_stp_while_a_token_is_computed_changes_no_result(engine):
+    run = StpRun(start_stp(engine))
+    run.tokens(2)
+    for command in ({"save_tables": 1}, {"load_tables": 1}):
+
+        def between(fields=command):
+            if not engine.status()["tables"]:
+                engine.command(**fields)
+
+        run.tokens(1, between)
+    engine.run_window(20_000)
+    assert engine.status()["error"] == ErrorCode.NONE
+
+
+def test_what_another_predictor_has_learned_is_refused(engine):
+    session = start_stp(engine)
+    other = TABLES.pack([0] * TABLES.rows, session.header.image_id)
+    with pytest.raises(ValueError, match="those of CCT, not STP's"):
+        session.load_tables(other)
+    engine.load(other, PLACE)
+    engine.command(load_tables=1)
+    engine.run_window(60_000)
+    with pytest.raises(EngineError, match="CRC: layer 0, expert 0, detail 65535"):
+        engine.check_status()
+    with pytest.raises(ValueError, match="those of STP, not CCT's"):
+        start(engine).load_tables(STP_TABLES.pack([0] * STP_TABLES.rows, session.header.image_id))
+
+
+def test_a_window_that_holds_the_correlation_table_does_not_hold_stps(engine):
+    session = Session(engine, TEST, IMAGE, STP_SETTING)
+    engine.command(stop=1)
+    engine.run_window(100)
+    engine.write_all(table_values(TABLES, session.layout, PLACE))
+    engine.command(start=1)
+    engine.run_window(START_CYCLES)
+    before = engine.memory.copy()
+    engine.command(save_tables=1)
+    engine.run_window(60_000)
+    with pytest.raises(EngineError, match="AXI"):
+        engine.check_status()
+    assert np.array_equal(engine.memory, before)

@@ -94,14 +94,14 @@ def _control() -> tuple[Register, ...]:
             fields=bits(
                 ("start", "latch every register below and run; refused with STATUS.error if they break a rule"),
                 ("stop", "stop, wait for outstanding transfers, reset the engine; clears halted and error"),
-                ("clear_tables", "forget what the predictor has learned; a stop forgets it too"),
+                ("clear_tables", "forget what all predictors have learned; a stop forgets it too"),
                 ("snapshot", "copy all counters to the counter registers in one cycle"),
                 (
                     "clear_counters",
                     "zero the running counters; in one write with snapshot nothing is lost or counted twice",
                 ),
-                ("save_tables", "write what the predictor has learned to TABLE_BASE; while running"),
-                ("load_tables", "replace what the predictor has learned by what lies at TABLE_BASE; while running"),
+                ("save_tables", "write what the predictor of POLICY has learned to TABLE_BASE; while running"),
+                ("load_tables", "replace what the predictor of POLICY has learned by what lies at TABLE_BASE; while running"),
             ),
         ),
         Register(

@@ -1,9 +1,10 @@
 """Generate text through the engine, then run the same tokens under other policies."""
 
 import multiprocessing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +16,12 @@ from stmoe.sim.dram.config import OperatingPoint
 from stmoe.sim.engine import Engine
 from stmoe.sim.errors import UserError
 from stmoe.sim.language_model import LanguageModel
-from stmoe.sim.policies import PolicyRun, run_policy, setting
+from stmoe.sim.policies import FORGOTTEN, Learned, PolicyRun, run_policy, setting
 from stmoe.sim.session import Session
 from stmoe.sim.workload import Recorder, Sampler, Workload, generate
+
+#: No policy begins with tables or keeps any.
+NOTHING_LEARNED: Mapping[str, Learned] = MappingProxyType({})
 
 
 @dataclass
@@ -115,14 +119,25 @@ class Experiment:
         jobs: Iterable[tuple[str, int, Workload]],
         *,
         workers: int = 2,
+        learned: Mapping[str, Learned] = NOTHING_LEARNED,
         on_done: Callable[[PolicyRun], None] = lambda run: None,
     ) -> list[PolicyRun]:
-        """Run (policy, window, workload) jobs, ``workers`` at a time, each in a process of its own."""
+        """Run (policy, window, workload) jobs, ``workers`` at a time, each in a process of its own; ``learned`` by policy."""
         # A forked child would inherit the threads of the progress display in an unknown state.
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(workers, mp_context=context) as pool:
             futures = [
-                pool.submit(run_policy, self.build, self.config, self.point, self.image, workload, policy, window)
+                pool.submit(
+                    run_policy,
+                    self.build,
+                    self.config,
+                    self.point,
+                    self.image,
+                    workload,
+                    policy,
+                    window,
+                    learned=learned.get(policy, FORGOTTEN),
+                )
                 for policy, window, workload in jobs
             ]
             runs = []

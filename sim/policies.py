@@ -7,6 +7,7 @@ last result of the prompt to the last result. *On demand* is streaming execution
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from stmoe.model.config import EngineConfig, Policy
 from stmoe.model.predictor.st_moe import LITERAL, Params, tuned
 from stmoe.model.predictor.stp_config import THRESHOLD
+from stmoe.model.predictor.tables import image_under
 from stmoe.sim.build import Build
 from stmoe.sim.dram.config import OperatingPoint
 from stmoe.sim.engine import Engine
@@ -45,6 +47,21 @@ class Choice:
     demote: bool = False
     predictor: Callable[[int], Params] = literal
 
+
+@dataclass(frozen=True, kw_only=True)
+class Learned:
+    """What a predictor begins with, and the file that takes what it has learned in the end (docs/interfaces.md §1b)."""
+
+    loaded: bytes | None = None
+    saved: Path | None = None
+
+
+#: Begins with nothing, keeps nothing.
+FORGOTTEN = Learned()
+#: Policies whose predictor has tables that outlast a run.
+LEARNING = (Policy.HT, Policy.CCT, Policy.ST_MOE, Policy.STP)
+#: Learned tables begin at a multiple of this.
+TABLE_ALIGNMENT = 4096
 
 #: In the order of tables.
 SETTINGS: dict[str, Choice] = {
@@ -146,18 +163,26 @@ def run_policy(
     name: str,
     window: int,
     *,
+    learned: Learned = FORGOTTEN,
     before_token: Callable[[int, Engine], None] = lambda token, engine: None,
     engine_out: list[Engine] | None = None,
 ) -> PolicyRun:
     """Run ``workload`` under the policy ``name``. ``engine_out`` receives the engine, to be closed by the caller.
 
+    ``learned.loaded`` is in place before the first token; ``learned.saved`` is written after the last counter has been read.
+
     ``image`` is what lies in memory, and need not be what the golden answers were computed from: a difference shows as
     ``bit_exact`` false.
     """
     chosen = setting(name, config, workload.shape.top_k, window)
-    engine = Engine(build, point, np.zeros(image.size, np.uint8), config)
+    tables = -(-image.size // TABLE_ALIGNMENT) * TABLE_ALIGNMENT
+    keeps = learned != FORGOTTEN
+    size = tables + image_under(chosen.policy, config).total_bytes if keeps else image.size
+    engine = Engine(build, point, np.zeros(size, np.uint8), config)
     started = time.perf_counter()
-    session = Session(engine, config, image, chosen)
+    session = Session(engine, config, image, chosen, tables=tables if keeps else None)
+    if learned.loaded is not None:
+        session.load_tables(learned.loaded)
     bit_exact = routing_exact = True
     words = chosen.policy is Policy.STP and config.stp_fitted.token_bits > 0
     for t in range(len(workload.tokens)):
@@ -180,6 +205,11 @@ def run_policy(
     simulated = engine.cycle
     seconds = time.perf_counter() - started
     counters = engine.counters_of_snapshot()
+    if learned.saved is not None:
+        try:
+            learned.saved.write_bytes(session.save_tables())
+        except OSError as error:
+            raise UserError(f"{learned.saved}: {error.strerror}") from None
     if engine_out is None:
         engine.close()
     else:

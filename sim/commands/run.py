@@ -8,13 +8,15 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from stmoe.model.images import read_header
+from stmoe.model.predictor.tables import image_under
 from stmoe.sim.commands.presets import find_preset
 from stmoe.sim.compiled import compile_engine
 from stmoe.sim.dram.points import operating_point
 from stmoe.sim.errors import UserError
 from stmoe.sim.experiment import Experiment
 from stmoe.sim.language_model import PROJECT_WEIGHTS, LanguageModel, plant_fault
-from stmoe.sim.policies import ON_DEMAND, ORACLE, SETTINGS, PolicyRun, compare
+from stmoe.sim.policies import LEARNING, ON_DEMAND, ORACLE, SETTINGS, Learned, PolicyRun, compare
 from stmoe.sim.progress import shown
 from stmoe.sim.summary import print_table, summary
 from stmoe.sim.workload import Sampler
@@ -35,6 +37,12 @@ Weights = Annotated[Path, typer.Option(metavar="DIR", help="Model folder, as tra
 Temperature = Annotated[float, typer.Option(help="Sampling temperature; 0 takes the likeliest token.", min=0.0)]
 Seed = Annotated[int, typer.Option(help="Seed of the sampling.")]
 Frames = Annotated[int | None, typer.Option(help="Chunks the expert buffer holds, instead of the preset's.")]
+LoadTables = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Begin with what --save-tables wrote after another run.")
+]
+SaveTables = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Write what the one policy's predictor has learned in the end.")
+]
 Corrupt = Annotated[bool, typer.Option("--corrupt", help="Self-check: change a weight; the run must notice.")]
 
 
@@ -60,6 +68,35 @@ def prepare(
     return Experiment(model, config, build, point, image)
 
 
+def learned_tables(names: list[str], load: Path | None, save: Path | None) -> dict[str, Learned]:
+    """What the policy among ``names`` that learns begins with, and where it keeps it."""
+    if load is None and save is None:
+        return {}
+    learning = [name for name in names if SETTINGS[name].policy in LEARNING]
+    if len(learning) != 1:
+        known = ", ".join(name for name, choice in SETTINGS.items() if choice.policy in LEARNING)
+        raise UserError(f"--load-tables and --save-tables need one policy that learns ({known}), by --policy")
+    if save is not None and not save.parent.is_dir():
+        raise UserError(f"{save}: no such folder")
+    if load is None:
+        return {learning[0]: Learned(saved=save)}
+    try:
+        return {learning[0]: Learned(loaded=load.read_bytes(), saved=save)}
+    except OSError as error:
+        raise UserError(f"{load}: {error.strerror}") from None
+
+
+def check_tables(experiment: Experiment, name: str, learned: Learned, source: Path | None) -> None:
+    """``UserError`` unless what is to be loaded is of this model, build and predictor."""
+    if learned.loaded is None:
+        return
+    layout = image_under(SETTINGS[name].policy, experiment.config)
+    try:
+        layout.unpack(learned.loaded, read_header(experiment.image).image_id)
+    except ValueError as error:
+        raise UserError(f"{source}: {error}") from None
+
+
 def run(
     prompt: Prompt,
     tokens: Tokens = 32,
@@ -75,6 +112,8 @@ def run(
     temperature: Temperature = 0.0,
     seed: Seed = 0,
     corrupt: Corrupt = False,
+    load_tables: LoadTables = None,
+    save_tables: SaveTables = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Continue a prompt with every MoE layer on the simulated engine, and compare policies on the same tokens.
@@ -87,8 +126,11 @@ def run(
     for name in names:
         if name not in SETTINGS:
             raise UserError(f"unknown policy {name!r}: known are {', '.join(SETTINGS)}")
+    learned = learned_tables(names, load_tables, save_tables)
     console = Console(stderr=as_json)
     experiment = prepare(preset, memory, weights, corrupt, console, frames)
+    for name, tables in learned.items():
+        check_tables(experiment, name, tables, load_tables)
     live = next((n for n in names if n != ORACLE), LIVE_POLICY)
     console.print(f"[dim]{prompt}[/dim]", end="", highlight=False, markup=True)
     generation = experiment.generate(
@@ -103,7 +145,7 @@ def run(
     wanted = [n for n in SETTINGS if n in {*names, ON_DEMAND, ORACLE}]
     done: list[PolicyRun] = []
     with shown(console, "the same tokens under each policy"):
-        done = experiment.run_policies((n, window, generation.workload) for n in wanted)
+        done = experiment.run_policies(((n, window, generation.workload) for n in wanted), learned=learned)
     content = summary(experiment, generation, compare(done))
     if as_json:
         typer.echo(json.dumps(content, indent=2))

@@ -110,3 +110,20 @@ def test_pack_refuses_in_one_line_and_writes_nothing(tmp_path, preset, out, mess
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--policy", "lru", "--load-tables", "x"), "need one policy that learns (ht, cct, st-moe,"),
+        (("--save-tables", "x"), "need one policy that learns"),
+        (("--policy", "stp", "--policy", "cct", "--save-tables", "x"), "need one policy that learns"),
+        (("--policy", "stp", "--load-tables", "missing"), "missing: No such file or directory"),
+        (("--policy", "stp", "--save-tables", "missing/x"), "missing/x: no such folder"),
+    ],
+)
+def test_tables_that_a_run_cannot_begin_or_end_with_are_refused_in_one_line(arguments, message):
+    done = command("run", "--prompt", "x", *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1

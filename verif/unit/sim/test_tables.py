@@ -8,7 +8,7 @@ import pytest
 
 from stmoe.model.config import Policy
 from stmoe.model.error_codes import ErrorCode
-from stmoe.model.images import pack
+from stmoe.model.images import pack, read_header
 from stmoe.model.moe import moe_layer
 from stmoe.model.predictor.interface import Routing
 from stmoe.model.predictor.st_moe import LITERAL, StMoe
@@ -17,11 +17,15 @@ from stmoe.model.predictor.tables import CctImage, StpImage
 from stmoe.model.presets import preset
 from stmoe.model.quantize import random_activations, random_model
 from stmoe.sim.build import Build
+from stmoe.sim.commands.run import check_tables
 from stmoe.sim.compiled import compile_engine
 from stmoe.sim.dram.points import POINTS
 from stmoe.sim.engine import Engine, EngineError
 from stmoe.sim.errors import UserError
+from stmoe.sim.experiment import Experiment
+from stmoe.sim.policies import Learned, run_policy
 from stmoe.sim.session import START_CYCLES, Session, Setting, table_values
+from stmoe.sim.workload import Workload
 
 CACHE = Path(__file__).resolve().parents[3] / "build" / "native"
 TEST, SHAPE = preset("test")
@@ -290,3 +294,66 @@ def test_a_window_that_holds_the_correlation_table_does_not_hold_stps(engine):
     with pytest.raises(EngineError, match="AXI"):
         engine.check_status()
     assert np.array_equal(engine.memory, before)
+
+
+def workload(tokens: int) -> Workload:
+    """A prompt of one token and more, with few kinds of activations."""
+    rng = np.random.default_rng(6)
+    inputs = [random_activations(rng, SHAPE.d_model) for _ in range(3)]
+    x16, exponents, golden = [], [], []
+    for token in range(tokens):
+        for layer in range(SHAPE.layers):
+            x, exponent = inputs[(token * token + layer) % len(inputs)]
+            x16.append(x)
+            exponents.append(exponent)
+            golden.append(moe_layer(MODEL.layers[layer], SHAPE, x, exponent))
+    layers = (tokens, SHAPE.layers)
+    return Workload(
+        SHAPE,
+        sequence=0,
+        prompt_tokens=1,
+        tokens=np.arange(tokens) % 3,
+        x16=np.array(x16).reshape(*layers, -1),
+        exponents=np.array(exponents).reshape(layers),
+        ids=np.array([g.ids for g in golden]).reshape(*layers, -1),
+        weights=np.array([g.weights for g in golden]).reshape(*layers, -1),
+        y=np.array([g.y for g in golden]).reshape(*layers, -1),
+    )
+
+
+def test_a_run_begins_with_what_another_has_learned(build, tmp_path):
+    work, first, second = workload(5), tmp_path / "first", tmp_path / "second"
+    point, image_id = POINTS["ddr3-16"], read_header(IMAGE).image_id
+    cold = run_policy(build, TEST, point, IMAGE, work, "stp", 3000, learned=Learned(saved=first))
+    learned = Learned(loaded=first.read_bytes(), saved=second)
+    warm = run_policy(build, TEST, point, IMAGE, work, "stp", 3000, learned=learned)
+    twin = Stp(TEST.stp, SHAPE.layers, TEST.experts_max, SHAPE.top_k, used=SHAPE.experts)
+    for written in (first, second):
+        routing = Routing(
+            experts=work.ids[:, :, : SHAPE.top_k].astype(np.uint16),
+            adjacent=np.arange(5) > 0,
+            n_experts=TEST.experts_max,
+            token_ids=work.tokens,
+        )
+        twin.rank(routing, TEST.experts_max)
+        assert written.read_bytes() == STP_TABLES.pack(twin.dump(TEST), image_id)
+    assert cold.bit_exact
+    assert warm.bit_exact
+    with pytest.raises(UserError, match="No such file or directory"):
+        run_policy(build, TEST, point, IMAGE, work, "stp", 3000, learned=Learned(saved=tmp_path / "none" / "x"))
+
+
+def test_a_file_with_other_tables_is_refused_by_its_name():
+    experiment = Experiment(None, TEST, None, POINTS["ddr3-16"], IMAGE)  # pyright: ignore[reportArgumentType]
+    image_id = read_header(IMAGE).image_id
+    good, other = (t.pack([0] * t.rows, image_id) for t in (STP_TABLES, TABLES))
+    check_tables(experiment, "stp", Learned(loaded=good), Path("warm.tables"))
+    check_tables(experiment, "st-moe", Learned(loaded=other), Path("warm.tables"))
+    for name, data, message in (
+        ("stp", other, "those of CCT, not STP's"),
+        ("cct", good, "those of STP, not CCT's"),
+        ("stp", good[:-1] + b"x", "CRC mismatch"),
+        ("stp", b"", "0 bytes are too few"),
+    ):
+        with pytest.raises(UserError, match=f"^warm.tables: learned tables: {message}"):
+            check_tables(experiment, name, Learned(loaded=data), Path("warm.tables"))

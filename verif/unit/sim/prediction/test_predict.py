@@ -146,6 +146,13 @@ def test_a_wrong_option_is_named_with_its_value(file, arguments, message):
     assert str(refused.value).startswith(message)
 
 
+@pytest.mark.parametrize("name", HIDDEN)
+def test_a_trace_without_hidden_states_is_refused_where_they_are_read(file, name):
+    with pytest.raises(UserError) as refused:
+        predict("--trace", file, "--predictor", name)
+    assert str(refused.value).startswith(f"{file}: {name}: the trace has no hidden states or router weights: record it")
+
+
 def test_cold_and_warm_exclude_each_other(file):
     with pytest.raises(UserError, match="give --cold or --warm, not both"):
         predict("--trace", file, "--cold", "5", "--warm", file)

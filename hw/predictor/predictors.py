@@ -53,14 +53,16 @@ class Predictors(wiring.Component):
         m.submodules.stp = stp = StpPredictor(self.config)
         predictors = (st_moe, stp)
         in_charge = (~self.perceptron, self.perceptron)
+        # A command that waits for one predictor goes before what is meant for another.
+        calm = ~self.i_command.valid
         m.d.comb += [
             st_moe.shape.eq(self.shape),
             st_moe.params.eq(self.params),
             stp.shape.eq(self.shape),
             stp.threshold.eq(self.params.threshold),
             stp.i_word.payload.eq(self.i_word.payload),
-            stp.i_word.valid.eq(self.i_word.valid & self.perceptron),
-            self.i_word.ready.eq(stp.i_word.ready | ~self.perceptron),
+            stp.i_word.valid.eq(self.i_word.valid & self.perceptron & calm),
+            self.i_word.ready.eq((stp.i_word.ready & calm) | ~self.perceptron),
             self.busy.eq(st_moe.busy | stp.busy),
         ]
 
@@ -78,7 +80,7 @@ class Predictors(wiring.Component):
                 predictor.i_row.valid.eq(self.i_row.valid & chosen),
                 predictor.o_row.ready.eq(self.o_row.ready & chosen),
                 predictor.i_routed.payload.eq(self.i_routed.payload),
-                predictor.i_routed.valid.eq(self.i_routed.valid & chosen),
+                predictor.i_routed.valid.eq(self.i_routed.valid & chosen & calm),
                 predictor.o_prediction.ready.eq(self.o_prediction.ready & chosen),
             ]
             with m.If(chosen):
@@ -86,7 +88,7 @@ class Predictors(wiring.Component):
                     self.i_row.ready.eq(predictor.i_row.ready),
                     self.o_row.valid.eq(predictor.o_row.valid),
                     self.o_row.payload.eq(predictor.o_row.payload),
-                    self.i_routed.ready.eq(predictor.i_routed.ready),
+                    self.i_routed.ready.eq(predictor.i_routed.ready & calm),
                     self.o_prediction.valid.eq(predictor.o_prediction.valid),
                     self.o_prediction.payload.eq(predictor.o_prediction.payload),
                 ]

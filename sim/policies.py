@@ -73,7 +73,7 @@ SETTINGS: dict[str, Choice] = {
     "st-moe": Choice(policy=Policy.ST_MOE),
     "st-moe-tuned": Choice(policy=Policy.ST_MOE, predictor=tuned),
     "st-moe-demote": Choice(policy=Policy.ST_MOE, predictor=tuned, demote=True),
-    "stp": Choice(policy=Policy.STP, predictor=log_odds),
+    "stp": Choice(policy=Policy.STP, predictor=log_odds, demote=True),
     "oracle": Choice(policy=Policy.ORACLE),
 }
 

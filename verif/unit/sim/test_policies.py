@@ -76,7 +76,7 @@ def test_every_policy_has_a_setting_and_an_unknown_one_is_refused_by_name():
     for name in SETTINGS:
         assert isinstance(setting(name, TEST, 2, 5), Setting)
     assert setting("serial", TEST, 2, 5).serial
-    assert [name for name in SETTINGS if setting(name, TEST, 2, 5).demote] == ["st-moe-demote"]
+    assert [name for name in SETTINGS if setting(name, TEST, 2, 5).demote] == ["st-moe-demote", "stp"]
     assert setting("oracle", TEST, 2, 5).policy is Policy.ORACLE
     with pytest.raises(UserError, match=r"unknown policy 'lfu': known are none, serial, lru"):
         setting("lfu", TEST, 2, 5)

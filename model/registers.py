@@ -101,7 +101,10 @@ def _control() -> tuple[Register, ...]:
                     "zero the running counters; in one write with snapshot nothing is lost or counted twice",
                 ),
                 ("save_tables", "write what the predictor of POLICY has learned to TABLE_BASE; while running"),
-                ("load_tables", "replace what the predictor of POLICY has learned by what lies at TABLE_BASE; while running"),
+                (
+                    "load_tables",
+                    "replace what the predictor of POLICY has learned by what lies at TABLE_BASE; while running",
+                ),
             ),
         ),
         Register(

@@ -37,7 +37,7 @@ layers after the first; the first layer, which no other layer of its token prece
 The predictors `random`, `popularity` and `recency` are controls, `oracle` is a bound. `ht`, `cct`, `st-moe` are the tables of ST-MoE
 with its literal rule, `st-moe-tuned` with tuned counters, as in RTL: they name what passes their threshold, and no more.
 `st-moe-ranked` has the tuned counters and the budget in the place of the threshold. `log-odds` are the same two tables with full
-counts (naive Bayes), the rival that no table of this kind can pass; `log-odds-3` and `log-odds-6` let it look as many layers back.
+counts (naive Bayes), the rival; `log-odds-3` and `log-odds-6` let it look as many layers back.
 `stp-lean`, `stp`, `stp-words` are ours, in three sizes. The rest reads hidden states, which only the project's own trace has.
 """
 

@@ -3,6 +3,8 @@
 Shapes: the models' published ``config.json``; sizes of memories are ours and are labelled so in docs/theory.md.
 """
 
+from typing import Any
+
 from stmoe.model.config import EngineConfig, ModelShape
 from stmoe.model.predictor.stp_config import StpConfig
 
@@ -19,7 +21,7 @@ DSV2_LITE_SHAPE = ModelShape(
 #: Qwen3-30B-A3B.
 QWEN3_30B_SHAPE = ModelShape(experts=128, top_k=8, layers=48, d_model=2048, d_ff=768)
 
-_BIG = dict(
+_BIG: dict[str, Any] = dict(
     bus_bytes=64,
     lanes=64,
     tiles=4,

@@ -222,7 +222,8 @@ def bad_messages(tb: TB) -> dict[str, tuple[MessageFault, bytes]]:
     entries = bytes([1, 0x10, 0, 0, 2, 0x10, 0, 0])
     hint = Hint(1, 0, 0, (1, 2), (1, 1)).encode(CONFIG.bus_bytes)
     return {
-        "kind": (MessageFault.KIND, patched(good, 0, 4)),
+        "kind": (MessageFault.KIND, patched(good, 0, 5)),
+        "word": (MessageFault.LENGTH, patched(good, 0, 4)),
         "kind_zero": (MessageFault.KIND, patched(good, 0, 0)),
         "result": (MessageFault.KIND, patched(good, 0, 0x81)),
         "layer": (MessageFault.LAYER, patched(good, 1, SHAPE.layers)),

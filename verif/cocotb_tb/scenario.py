@@ -19,6 +19,8 @@ CONFIG, SHAPE = preset("test")
 POLICIES = tuple(SETTINGS)
 TOKENS = 2
 WINDOW = 150
+#: After the last result: what was prefetched for a token that does not come lands too.
+TAIL = 2000
 MEMORY_BYTES = 1 << 17
 
 
@@ -52,5 +54,6 @@ def play(engine: Any, policy: str, seed: int) -> dict:
             x16, exponent = work.x16[token, layer], int(work.exponents[token, layer])
             result = session.layer(layer, 0, token, x16, exponent, hint)
             exact &= bool(np.array_equal(result.y, work.y[token, layer]))
+    engine.run_window(TAIL)
     counters = dict(session.counters())
     return {"answers": [list(a) for a in logged.answers], "counters": counters, "cycle": engine.cycle, "exact": exact}

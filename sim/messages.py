@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stmoe.model.predictor.stp_config import WORD_BITS
+
 _HEADER = struct.Struct("<BBbBIII")
 _EXPERT_BITS = 12
 _WEIGHT_BITS = 20
 _SCORE_BITS = 8
-#: Bits of a token's word, its id + 1.
-WORD_BITS = 20
 
 
 class Kind(enum.IntEnum):

@@ -11,13 +11,13 @@ from amaranth import Array, Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from stmoe.hw.layouts import SCORE_BITS, WORD_BITS, TableCommand, announcement, prediction, routed, shape_layout
+from stmoe.hw.layouts import SCORE_BITS, TableCommand, announcement, prediction, routed, shape_layout
 from stmoe.hw.memory.sram import Sram
 from stmoe.hw.predictor.report import Report
 from stmoe.hw.predictor.stp_learning import ONE, Logistic, RowUpdate, stp_row, sum_bits
 from stmoe.hw.predictor.stp_sources import StpSources, history_depth, row_entry, table_rows
 from stmoe.model.config import EngineConfig, clog2
-from stmoe.model.predictor.stp_config import ERROR_BITS
+from stmoe.model.predictor.stp_config import ERROR_BITS, WORD_BITS
 
 
 class StpPredictor(wiring.Component):
@@ -110,7 +110,6 @@ class StpPredictor(wiring.Component):
         word, before = Signal(WORD_BITS, reset_less=True), Signal(WORD_BITS, reset_less=True)
         was_announced = Signal()
         learns = Signal(reset_less=True)
-        silent = Signal(reset_less=True)
 
         half = Signal()
         number = Signal(range(reads + 1), reset_less=True)
@@ -131,7 +130,8 @@ class StpPredictor(wiring.Component):
             report.score.eq(Mux(shifted < 0, 0, Mux(shifted > 255, 255, shifted))),
             report.experts.eq(self.shape.experts),
             report.layer.eq(sources.target),
-            report.threshold.eq(Mux(silent, 255, self.threshold)),
+            # Nothing is known of what follows a routing without experts: even odds are no prediction.
+            report.threshold.eq(Mux(known, self.threshold, 255)),
             logistic.total.eq(total),
             sources.layers.eq(self.shape.layers),
             sources.i_ids.count.eq(taken.count),
@@ -206,7 +206,6 @@ class StpPredictor(wiring.Component):
                     m.d.sync += [
                         known.eq(1),
                         learns.eq(0),
-                        silent.eq(0),
                         number.eq(0),
                         expected.layer.eq(0),
                         expected.token.eq(announced.token),
@@ -231,7 +230,6 @@ class StpPredictor(wiring.Component):
                     m.d.sync += [
                         learns.eq(follows & (number != 0)),
                         known.eq(taken.count != 0),
-                        silent.eq(taken.count == 0),
                         since.eq(Mux(~follows, 1, Mux(since.all(), since, since + 1))),
                         expected.sequence.eq(taken.sequence),
                         expected.layer.eq(Mux(last_layer, 0, taken.layer + 1)),

@@ -11,10 +11,10 @@ from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from stmoe.hw.layouts import WORD_BITS, selected
+from stmoe.hw.layouts import selected
 from stmoe.hw.memory.sram import Sram
 from stmoe.model.config import EngineConfig, clog2
-from stmoe.model.predictor.stp_config import Source, id_bits
+from stmoe.model.predictor.stp_config import WORD_BITS, Source, id_bits
 
 
 def table_rows(config: EngineConfig) -> int:

@@ -20,6 +20,9 @@ class Source(enum.IntEnum):
 #: Bits behind the point of a probability and of an error.
 ERROR_BITS = 12
 
+#: Bits of a token's word, its id + 1; 0 is unknown (docs/interfaces.md §2).
+WORD_BITS = 20
+
 #: Least score that is worth a prefetch: a chance of 0.27.
 THRESHOLD = 112
 

@@ -11,10 +11,10 @@ import numpy as np
 from stmoe.model.buffer import ExpertBuffer, Landing
 from stmoe.model.config import ModelShape, Policy
 from stmoe.model.predictor.st_moe import LITERAL, tuned
-from stmoe.model.predictor.stp_config import THRESHOLD
+from stmoe.model.predictor.stp_config import THRESHOLD, WORD_BITS
 from stmoe.model.quantize import random_model
 from stmoe.model.router import Routing, route
-from stmoe.sim.messages import WORD_BITS, Announcement, Hint
+from stmoe.sim.messages import Announcement, Hint
 from stmoe.sim.session import Setting
 from stmoe.verif.cocotb_tb.bench import CONFIG, SEED, SHAPE, TB
 

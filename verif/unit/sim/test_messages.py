@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stmoe.sim.messages import WORD_BITS, Activations, Announcement, Header, Hint, Kind, MessageError, Result
+from stmoe.model.predictor.stp_config import WORD_BITS
+from stmoe.sim.messages import Activations, Announcement, Header, Hint, Kind, MessageError, Result
 
 BUS = st.sampled_from([8, 16, 32, 64])
 WORDS = st.integers(0, 2**32 - 1)

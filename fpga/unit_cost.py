@@ -8,6 +8,7 @@ Needs the extra ``synth``. Not routed: says nothing about the clock.
 
 import argparse
 import json
+import sys
 import tempfile
 from pathlib import Path
 
@@ -57,7 +58,10 @@ def main() -> None:
     parser.add_argument("--unit", choices=UNITS, required=True)
     parser.add_argument("--preset", choices=PRESETS, default="demo")
     options = parser.parse_args()
-    print(json.dumps(cost(options.unit, options.preset)))
+    try:
+        print(json.dumps(cost(options.unit, options.preset)))
+    except RuntimeError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

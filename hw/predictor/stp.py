@@ -110,6 +110,7 @@ class StpPredictor(wiring.Component):
         word, before = Signal(WORD_BITS, reset_less=True), Signal(WORD_BITS, reset_less=True)
         was_announced = Signal()
         learns = Signal(reset_less=True)
+        silent = Signal(reset_less=True)
 
         half = Signal()
         number = Signal(range(reads + 1), reset_less=True)
@@ -130,8 +131,7 @@ class StpPredictor(wiring.Component):
             report.score.eq(Mux(shifted < 0, 0, Mux(shifted > 255, 255, shifted))),
             report.experts.eq(self.shape.experts),
             report.layer.eq(sources.target),
-            # Nothing is known of what follows a routing without experts: even odds are no prediction.
-            report.threshold.eq(Mux(known, self.threshold, 255)),
+            report.threshold.eq(Mux(silent, 255, self.threshold)),
             logistic.total.eq(total),
             sources.layers.eq(self.shape.layers),
             sources.i_ids.count.eq(taken.count),
@@ -206,6 +206,7 @@ class StpPredictor(wiring.Component):
                     m.d.sync += [
                         known.eq(1),
                         learns.eq(0),
+                        silent.eq(0),
                         number.eq(0),
                         expected.layer.eq(0),
                         expected.token.eq(announced.token),
@@ -230,6 +231,7 @@ class StpPredictor(wiring.Component):
                     m.d.sync += [
                         learns.eq(follows & (number != 0)),
                         known.eq(taken.count != 0),
+                        silent.eq(taken.count == 0),
                         since.eq(Mux(~follows, 1, Mux(since.all(), since, since + 1))),
                         expected.sequence.eq(taken.sequence),
                         expected.layer.eq(Mux(last_layer, 0, taken.layer + 1)),

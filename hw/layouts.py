@@ -45,6 +45,7 @@ class Destination(enum.Enum, shape=unsigned(2)):
     BUFFER = 0
     ROUTER = 1
     TABLES = 2
+    HIDDEN = 3
 
 
 class TableCommand(enum.Enum, shape=unsigned(2)):
@@ -85,9 +86,24 @@ def expert_ref(config: EngineConfig) -> data.StructLayout:
 
 
 def fetch_beats_bits(config: EngineConfig) -> int:
-    """Bits of the beat count of the longest fetch: a chunk, a layer's router image, or the learned tables."""
+    """Bits of the beat count of the longest fetch: a chunk, a layer's router image or hidden section, or the learned tables."""
     tables = max(image.beats for image in table_images(config))
-    return clog2(max(config.frame_words * config.beats_per_word, config.router_slot_words, tables) + 1)
+    return clog2(
+        max(config.frame_words * config.beats_per_word, config.router_slot_words, hidden_beats(config), tables) + 1
+    )
+
+
+def hidden_beats(config: EngineConfig) -> int:
+    """Bus beats of the longest section of a hidden image; 0 without a hidden-state predictor."""
+    if not config.hidden_units:
+        return 0
+    return config.hidden_slot_words * config.hidden_word_bytes // config.bus_bytes
+
+
+def fetch_place_bits(config: EngineConfig) -> int:
+    """Bits of where a fetch goes: a frame, or a slot of the router's or the hidden-state predictor's memory."""
+    hidden = clog2(config.hidden_slots) if config.hidden_units else 0
+    return max(config.frame_bits, clog2(config.router_slots), hidden)
 
 
 def fetch_request(config: EngineConfig) -> data.StructLayout:
@@ -101,7 +117,7 @@ def fetch_request(config: EngineConfig) -> data.StructLayout:
             "beats": fetch_beats_bits(config),
             "seed": 32,
             "destination": Destination,
-            "frame": max(config.frame_bits, clog2(config.router_slots)),
+            "frame": fetch_place_bits(config),
             "ref": expert_ref(config),
         }
     )
@@ -114,7 +130,7 @@ def landed(config: EngineConfig) -> data.StructLayout:
             "status": LandedStatus,
             "prefetch": 1,
             "destination": Destination,
-            "frame": max(config.frame_bits, clog2(config.router_slots)),
+            "frame": fetch_place_bits(config),
             "ref": expert_ref(config),
         }
     )
@@ -139,6 +155,18 @@ def router_write(config: EngineConfig) -> data.StructLayout:
             "valid": 1,
             "slot": clog2(config.router_slots),
             "word": clog2(config.router_slot_words),
+            "data": 8 * config.bus_bytes,
+        }
+    )
+
+
+def hidden_write(config: EngineConfig) -> data.StructLayout:
+    """Event: one bus word of a section of a hidden image. ``word`` counts bus words from 0 (the head) within the section."""
+    return data.StructLayout(
+        {
+            "valid": 1,
+            "slot": clog2(config.hidden_slots),
+            "word": clog2(max(2, hidden_beats(config))),
             "data": 8 * config.bus_bytes,
         }
     )
@@ -250,6 +278,16 @@ def routed(config: EngineConfig) -> data.StructLayout:
 def announcement() -> data.StructLayout:
     """The word of a token, before its first layer."""
     return data.StructLayout({"sequence": 32, "token": 32, "word": WORD_BITS})
+
+
+def state(config: EngineConfig) -> data.StructLayout:
+    """A state message is in: the residual before the attention of ``layer`` (docs/interfaces.md §2, kind 5)."""
+    return data.StructLayout({"layer": config.layer_bits, "exponent": signed(8), "sequence": 32, "token": 32})
+
+
+def score_event(config: EngineConfig) -> data.StructLayout:
+    """Event: the score of one expert, experts in rising order from 0; ``last`` with the layer's last expert."""
+    return data.StructLayout({"valid": 1, "last": 1, "expert": clog2(config.experts_max), "score": SCORE_BITS})
 
 
 def weights(config: EngineConfig) -> data.ArrayLayout:

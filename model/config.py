@@ -31,6 +31,8 @@ class Policy(enum.IntEnum):
     ST_MOE = 4  #: LRU, and prefetch by CCT votes and history together (arXiv 2606.15453)
     ORACLE = 5  #: LRU, and prefetch of what arrives on the hint port (an oracle, or any predictor outside)
     STP = 6  #: LRU, and prefetch by the spatio-temporal perceptron (docs/predictors.md)
+    HIDDEN = 7  #: LRU, and prefetch by what the hidden image makes of hidden states (docs/predictors.md)
+    FUSION = 8  #: LRU, and prefetch by STP, then by its mix with the hidden image's scores
 
     @property
     def label(self) -> str:
@@ -120,6 +122,9 @@ class EngineConfig:
     burst_bytes : longest AXI burst, a power of two, at most 1024.
     addr_bits : width of AXI addresses.
     stp : rows of the spatio-temporal perceptron, before they are fitted to the maxima (``stp_fitted``).
+    hidden_units : most units of a ranker on hidden states (U); 0 leaves the hidden-state predictor out.
+    hidden_lanes : its multipliers (M), a power of two, at least what a bus word holds of int16.
+    hidden_slots : layers whose sections of the hidden image fit on chip: all (layers_max), or a power of two.
     """
 
     name: str = "custom"
@@ -145,11 +150,14 @@ class EngineConfig:
     burst_bytes: int = 1024
     addr_bits: int = 32
     stp: StpConfig = LEAN
+    hidden_units: int = 0
+    hidden_lanes: int = 32
+    hidden_slots: int = 6
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.name not in ("name", "shared_max", "stp"):
+            if field.name not in ("name", "shared_max", "stp", "hidden_units"):
                 _require(
                     isinstance(value, int) and value >= 1, f"{field.name} = {value!r}: must be an integer of at least 1"
                 )
@@ -191,6 +199,20 @@ class EngineConfig:
         _require(
             self.router_slots == self.layers_max or self.router_slots & (self.router_slots - 1) == 0,
             f"router_slots = {self.router_slots}: must be layers_max = {self.layers_max} or a power of two",
+        )
+        _require(
+            0 <= self.hidden_units < 1 << 15 and self.hidden_units % self.hidden_lanes == 0,
+            f"hidden_units = {self.hidden_units}: must be a multiple of hidden_lanes = {self.hidden_lanes} below 2^15, or 0",
+        )
+        _require(
+            self.hidden_lanes & (self.hidden_lanes - 1) == 0 and 2 * self.hidden_lanes >= self.bus_bytes,
+            f"hidden_lanes = {self.hidden_lanes}: must be a power of two, at least bus_bytes / 2 = {self.bus_bytes // 2}",
+        )
+        _require(
+            not self.hidden_units
+            or self.hidden_slots == self.layers_max
+            or (2 <= self.hidden_slots < self.layers_max and self.hidden_slots & (self.hidden_slots - 1) == 0),
+            f"hidden_slots = {self.hidden_slots}: must be layers_max = {self.layers_max} or a power of two below",
         )
         _require(2 <= self.cct_counter_bits <= 6, f"cct_counter_bits = {self.cct_counter_bits}: must be 2 to 6")
         _require(
@@ -277,6 +299,27 @@ class EngineConfig:
     def router_slot_words(self) -> int:
         """Bus words of one slot of the router's weight memory, head included."""
         return (self.router_head_bytes + 2 * self.experts_max * self.d_max) // self.bus_bytes
+
+    # The hidden-state predictor (docs/predictors.md, "In hardware").
+    @property
+    def hidden_word_bytes(self) -> int:
+        """Bytes of a word of a section: an int16 or two int8 a multiplier."""
+        return 2 * self.hidden_lanes
+
+    @property
+    def hidden_head_words(self) -> int:
+        """Words of a section's head: whole bus words too."""
+        return max(1, self.bus_bytes // self.hidden_word_bytes)
+
+    @property
+    def hidden_slot_words(self) -> int:
+        """Words of the longest section: a ranker on two signals, or a gate with default vectors."""
+        lanes, half = self.hidden_lanes, self.hidden_lanes // 2
+        groups, units, experts = -(-self.d_max // lanes), self.hidden_units, self.experts_max
+        first = -(-units // half) + 2 * units * -(-groups // 2)
+        second = -(-experts // half) + experts * (units // lanes)
+        gate = experts * (groups + -(-experts // lanes))
+        return self.hidden_head_words + max(first + second, gate)
 
     # Bit widths.
     @property

@@ -11,7 +11,7 @@ from amaranth import Array, Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from stmoe.hw.layouts import SCORE_BITS, TableCommand, announcement, prediction, routed, shape_layout
+from stmoe.hw.layouts import SCORE_BITS, TableCommand, announcement, prediction, routed, score_event, shape_layout
 from stmoe.hw.memory.sram import Sram
 from stmoe.hw.predictor.report import Report
 from stmoe.hw.predictor.stp_learning import ONE, Logistic, RowUpdate, stp_row, sum_bits
@@ -41,6 +41,7 @@ class StpPredictor(wiring.Component):
     i_routed : verified routings.
     i_word : the word of a token, between the last layer of the one before and its first.
     o_prediction : one run of items a routing or word, but none after a last layer that has a word.
+    o_scores : event, every expert's score, sent or not, of a prediction made from rows.
     i_command : CLEAR, SAVE or LOAD the table.
     o_row, i_row : its rows in the order of their address, for SAVE and LOAD.
     busy : Out, not waiting for a routing.
@@ -55,6 +56,7 @@ class StpPredictor(wiring.Component):
                 "i_routed": In(stream.Signature(routed(config))),
                 "i_word": In(stream.Signature(announcement())),
                 "o_prediction": Out(stream.Signature(prediction(config))),
+                "o_scores": Out(score_event(config)),
                 "i_command": In(stream.Signature(TableCommand)),
                 "o_row": Out(stream.Signature(stp_row(config))),
                 "i_row": In(stream.Signature(stp_row(config))),
@@ -133,6 +135,10 @@ class StpPredictor(wiring.Component):
             report.layer.eq(sources.target),
             report.threshold.eq(Mux(silent, 255, self.threshold)),
             logistic.total.eq(total),
+            self.o_scores.valid.eq(report.taken & ~silent),
+            self.o_scores.last.eq(report.expert == self.shape.experts - 1),
+            self.o_scores.expert.eq(report.expert),
+            self.o_scores.score.eq(report.score),
             sources.layers.eq(self.shape.layers),
             sources.i_ids.count.eq(taken.count),
             sources.i_ids.ids.eq(taken.ids),

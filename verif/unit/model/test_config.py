@@ -145,5 +145,5 @@ def test_a_build_survives_json():
 
 
 def test_policies_have_the_names_of_the_command_line():
-    assert list(POLICY_BY_LABEL) == ["none", "lru", "ht", "cct", "st-moe", "oracle", "stp"]
+    assert list(POLICY_BY_LABEL) == ["none", "lru", "ht", "cct", "st-moe", "oracle", "stp", "hidden", "fusion"]
     assert all(POLICY_BY_LABEL[p.label] is p for p in Policy)

@@ -30,7 +30,7 @@ THRESHOLD = 112
 Steps = tuple[tuple[int, int], ...]
 
 #: Chosen on the traces of docs/predictors.md: rows that are read all the time learn slowly, those of a word at once.
-STEPS: Steps = ((5, 7), (5, 7), (5, 7), (5, 7), (5, 7), (5, 7), (0, 3), (0, 2))
+STEPS: Steps = ((4, 7), (4, 7), (4, 7), (4, 7), (4, 7), (4, 7), (0, 3), (0, 2))
 
 
 def id_bits(experts: int) -> int:
@@ -66,7 +66,7 @@ class StpConfig:
     bigram_bits: int = 0
     weight_bits: int = 12
     fraction_bits: int = 9
-    visit_bits: int = 6
+    visit_bits: int = 7
     steps: Steps = STEPS
 
     def __post_init__(self):
@@ -150,7 +150,7 @@ class StpConfig:
 FEW_ROWS: Steps = ((4, 6), (4, 6), (4, 6), *STEPS[3:])
 
 #: Rows of experts alone: what fits on a chip.
-LEAN = StpConfig(spatial=6, pair_bits=0, cross_bits=0, steps=FEW_ROWS)
+LEAN = StpConfig(spatial=6, pair_bits=0, cross_bits=0, visit_bits=6, steps=FEW_ROWS)
 #: With pairs of experts.
 PAIRS = StpConfig()
 #: With the token's id.

@@ -18,6 +18,9 @@ from stmoe.model.predictor.next_gate import NextGate, ranked_logits
 from stmoe.model.predictor.ranker import check_shape
 from stmoe.model.reference import Reference
 
+#: A router weight of 1 or more counts as this, Q.15: an engine multiplies 16 bits.
+WEIGHT_MAX = (1 << WEIGHT_FRAC) - 1
+
 
 def load_default_vectors(file: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """DV [L, E, d], and the mean of 1/rms of the residual stream at every router [L]."""
@@ -72,6 +75,7 @@ class DefaultVector:
             raise ValueError("the trace has no router weights")
         sums = self.gate.sums(routing)
         weights = np.rint(routing.weights.astype(np.float64) * 2**WEIGHT_FRAC).astype(np.int64)
+        weights = np.minimum(weights, WEIGHT_MAX)
         for layer in range(1, len(self.rows)):
             chosen = self.rows[layer].astype(np.int64)[routing.experts[:, layer - 1]]
             added = rsr(np.einsum("tk,tke->te", weights[:, layer - 1], chosen), WEIGHT_FRAC)

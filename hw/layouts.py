@@ -290,6 +290,11 @@ def score_event(config: EngineConfig) -> data.StructLayout:
     return data.StructLayout({"valid": 1, "last": 1, "expert": clog2(config.experts_max), "score": SCORE_BITS})
 
 
+def target_layout(config: EngineConfig) -> data.StructLayout:
+    """Whom a prediction is about: a layer of a token of a sequence."""
+    return data.StructLayout({"layer": config.layer_bits, "sequence": 32, "token": 32})
+
+
 def weights(config: EngineConfig) -> data.ArrayLayout:
     """Router weights in slot order, Q.15 (routed experts only)."""
     return data.ArrayLayout(WEIGHT_BITS, config.top_k_max)

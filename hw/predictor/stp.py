@@ -11,7 +11,16 @@ from amaranth import Array, Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from stmoe.hw.layouts import SCORE_BITS, TableCommand, announcement, prediction, routed, score_event, shape_layout
+from stmoe.hw.layouts import (
+    SCORE_BITS,
+    TableCommand,
+    announcement,
+    prediction,
+    routed,
+    score_event,
+    shape_layout,
+    target_layout,
+)
 from stmoe.hw.memory.sram import Sram
 from stmoe.hw.predictor.report import Report
 from stmoe.hw.predictor.stp_learning import ONE, Logistic, RowUpdate, stp_row, sum_bits
@@ -42,6 +51,7 @@ class StpPredictor(wiring.Component):
     i_word : the word of a token, between the last layer of the one before and its first.
     o_prediction : one run of items a routing or word, but none after a last layer that has a word.
     o_scores : event, every expert's score, sent or not, of a prediction made from rows.
+    target : Out, whom they are about.
     i_command : CLEAR, SAVE or LOAD the table.
     o_row, i_row : its rows in the order of their address, for SAVE and LOAD.
     busy : Out, not waiting for a routing.
@@ -57,6 +67,7 @@ class StpPredictor(wiring.Component):
                 "i_word": In(stream.Signature(announcement())),
                 "o_prediction": Out(stream.Signature(prediction(config))),
                 "o_scores": Out(score_event(config)),
+                "target": Out(target_layout(config)),
                 "i_command": In(stream.Signature(TableCommand)),
                 "o_row": Out(stream.Signature(stp_row(config))),
                 "i_row": In(stream.Signature(stp_row(config))),
@@ -74,7 +85,7 @@ class StpPredictor(wiring.Component):
         experts, rows = config.experts_max, table_rows(config)
         m.submodules.sources = sources = StpSources(config)
         m.submodules.report = report = Report(config)
-        m.submodules.logistic = logistic = Logistic(config)
+        m.submodules.logistic = logistic = Logistic(sum_bits(config), stp.fraction_bits)
         m.submodules.update = update = RowUpdate(config)
         m.submodules.table = table = Sram(stp_row(config).size, rows)
         reads = stp.reads(config.top_k_max)
@@ -90,7 +101,7 @@ class StpPredictor(wiring.Component):
 
         # The stream: what would continue it, and how far back it reaches.
         known = Signal()
-        expected = Signal(data.StructLayout({"layer": config.layer_bits, "sequence": 32, "token": 32}), reset_less=True)
+        expected = Signal(target_layout(config), reset_less=True)
         since = Signal(range(history_depth(config)), reset_less=True)
         taken = self.i_routed.payload
         last_layer = taken.layer + 1 >= self.shape.layers
@@ -139,6 +150,7 @@ class StpPredictor(wiring.Component):
             self.o_scores.last.eq(report.expert == self.shape.experts - 1),
             self.o_scores.expert.eq(report.expert),
             self.o_scores.score.eq(report.score),
+            self.target.eq(expected),
             sources.layers.eq(self.shape.layers),
             sources.i_ids.count.eq(taken.count),
             sources.i_ids.ids.eq(taken.ids),

@@ -29,15 +29,19 @@ def stp_row(config: EngineConfig) -> data.StructLayout:
 class Logistic(wiring.Component):
     """The logistic function in four straight pieces (Amin, Curtis, Hayes-Gill 1997, "PLAN"). Combinational.
 
+    Parameters
+    ----------
+    total_bits, fraction_bits : of the sum; ``ERROR_BITS`` behind its point at most.
+
     Members
     -------
-    total : In, a sum of weights.
+    total : In, log odds.
     probability : Out, Q.12, 0 … 4096.
     """
 
-    def __init__(self, config: EngineConfig):
-        self.fraction_bits = config.stp_fitted.fraction_bits
-        super().__init__({"total": In(signed(sum_bits(config))), "probability": Out(ERROR_BITS + 1)})
+    def __init__(self, total_bits: int, fraction_bits: int):
+        self.fraction_bits = fraction_bits
+        super().__init__({"total": In(signed(total_bits)), "probability": Out(ERROR_BITS + 1)})
 
     def elaborate(self, platform):
         m = Module()

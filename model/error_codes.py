@@ -58,6 +58,12 @@ class ConfigRule(_Code):
     EXPERT_BASE = 11, "EXPERT_BASE a multiple of the bus width in bytes, within the address width"
     READ_WINDOW = 12, "READ_WINDOW base not over limit, limit within the address width"
     WRITE_WINDOW = 13, "WRITE_WINDOW base not over limit, limit within the address width"
-    POLICY = 14, "POLICY one of the known numbers"
+    POLICY = 14, "POLICY one of the known numbers; hidden and fusion in builds with a hidden-state predictor only"
     PREDICTOR = 16, "initial, step_up and step_down not over counter_max, and counter_max within the build's counters"
     TABLE_BASE = 17, "TABLE_BASE a multiple of the bus width in bytes, within the address width"
+    HIDDEN_BASE = 18, "HIDDEN_BASE a multiple of the bus width in bytes, within the address width"
+    HIDDEN_BYTES = (
+        19,
+        "HIDDEN_BYTES a multiple of the bus width in bytes, up to a slot of the build; at least a section's head under the "
+        "policies hidden and fusion",
+    )

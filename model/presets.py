@@ -60,12 +60,15 @@ PRESETS: dict[str, tuple[EngineConfig, ModelShape]] = {
             demand_bursts=4,
             prefetch_bursts=2,
             burst_bytes=128,
+            hidden_units=16,
+            hidden_lanes=8,
+            hidden_slots=2,
             # A few rows of every kind.
             stp=StpConfig(spatial=3, pair_bits=5, cross_bits=4, ranks=1, token_bits=4, bigram_bits=4),
         ),
         TEST_SHAPE,
     ),
-    "demo": (EngineConfig(name="demo"), DEMO_SHAPE),
+    "demo": (EngineConfig(name="demo", hidden_units=128), DEMO_SHAPE),
     "ulx3s-85f": (EngineConfig(name="ulx3s-85f", tiles=1, banks=1, frames=64, cct_counter_bits=4), DEMO_SHAPE),
     "olmoe": (
         EngineConfig(name="olmoe", experts_max=64, top_k_max=8, layers_max=16, d_ff_max=1024, frames=512, **_BIG),

@@ -45,6 +45,10 @@ _CAPABILITIES = {
     "cct_counter_bits": "bits of their confidence",
     "router_slots": "layers whose router weights fit on chip",
     "addr_bits": "bits of an AXI address",
+    "hidden_units": "most units of a ranker on hidden states; 0 if the build has no hidden-state predictor",
+    "hidden_lanes": "its multipliers",
+    "prefetch_queue": "experts of a prediction that are ranked and held",
+    "hidden_slots": "layers whose sections of the hidden image fit on chip",
 }
 
 
@@ -60,6 +64,9 @@ def _identity(config: EngineConfig) -> tuple[Register, ...]:
     def entry(name: str) -> tuple[str, int]:
         return name, getattr(config, name)
 
+    def hidden(name: str) -> tuple[str, int]:
+        return name, getattr(config, name) if config.hidden_units else 0
+
     return (
         _value("ID", 0x000, Access.RO, 32, 'ASCII "STMO", first letter in the lowest byte', ID_VALUE),
         _value("VERSION", 0x004, Access.RO, 32, "version of this map: major 31:16, minor 15:0", VERSION_VALUE),
@@ -71,6 +78,8 @@ def _identity(config: EngineConfig) -> tuple[Register, ...]:
         pair("CAPS5", 0x01C, "image layout", entry("chunk_units"), entry("group_units")),
         pair("CAPS6", 0x020, "predictor", entry("cct_ways"), entry("cct_counter_bits")),
         pair("CAPS7", 0x024, "router memory and addresses", entry("router_slots"), entry("addr_bits")),
+        pair("CAPS8", 0x028, "hidden-state predictor", hidden("hidden_units"), hidden("hidden_lanes")),
+        pair("CAPS9", 0x02C, "hidden-state predictor, prefetch", hidden("hidden_slots"), entry("prefetch_queue")),
     )
 
 
@@ -206,6 +215,8 @@ def _memory() -> tuple[Register, ...]:
             fields=(Field(name="lock", lsb=0, width=1, doc="lock"),),
         ),
         *_address("TABLE_BASE", 0x188, "address of the learned tables"),
+        *_address("HIDDEN_BASE", 0x190, "address of layer 0's section of the hidden image"),
+        _value("HIDDEN_BYTES", 0x198, Access.RW, 32, "bytes from one layer's section of the hidden image to the next"),
     )
 
 

@@ -9,6 +9,9 @@ from stmoe.model.registers import register_map
 #: All zero after reset: a start with these untouched is refused as UNCONFIGURED.
 MODEL_DIMENSIONS = ("MODEL_EXPERTS", "MODEL_TOP_K", "MODEL_LAYERS", "MODEL_D", "MODEL_D_FF")
 
+#: Policies that read the hidden image: the last numbers.
+HIDDEN_POLICIES = (Policy.HIDDEN, Policy.FUSION)
+
 
 def broken_rule(config: EngineConfig, values: Mapping[str, int]) -> ConfigRule | None:
     """The rule a start with the register ``values`` breaks first, or None. Registers left out have their reset values."""
@@ -30,6 +33,10 @@ def broken_rule(config: EngineConfig, values: Mapping[str, int]) -> ConfigRule |
     router_bytes = get("ROUTER_BYTES")
     learn = registers["PREDICTOR_LEARN"].decode(get("PREDICTOR_LEARN"))
     steps = max(learn["step_up"], learn["step_down"], learn["initial"])
+    policy, hidden_bytes = get("POLICY"), get("HIDDEN_BYTES")
+    policies = len(Policy) if config.hidden_units else HIDDEN_POLICIES[0]
+    slot = config.hidden_slot_words * config.hidden_word_bytes if config.hidden_units else 0
+    head = config.hidden_head_words * config.hidden_word_bytes if policy in HIDDEN_POLICIES else 0
     kept = {
         ConfigRule.EXPERTS: 1 <= experts <= config.experts_max,
         ConfigRule.TOP_K: 1 <= get("MODEL_TOP_K") <= min(experts, config.top_k_max),
@@ -45,8 +52,10 @@ def broken_rule(config: EngineConfig, values: Mapping[str, int]) -> ConfigRule |
         ConfigRule.EXPERT_BASE: base_fits("EXPERT_BASE"),
         ConfigRule.READ_WINDOW: window_fits("READ_WINDOW"),
         ConfigRule.WRITE_WINDOW: window_fits("WRITE_WINDOW"),
-        ConfigRule.POLICY: get("POLICY") < len(Policy),
+        ConfigRule.POLICY: policy < policies,
         ConfigRule.PREDICTOR: steps <= learn["counter_max"] < 1 << config.cct_counter_bits,
         ConfigRule.TABLE_BASE: base_fits("TABLE_BASE"),
+        ConfigRule.HIDDEN_BASE: base_fits("HIDDEN_BASE"),
+        ConfigRule.HIDDEN_BYTES: hidden_bytes % config.bus_bytes == 0 and head <= hidden_bytes <= slot,
     }
     return next((rule for rule, holds in kept.items() if not holds), None)

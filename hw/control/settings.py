@@ -35,6 +35,8 @@ def params_layout(config: EngineConfig) -> data.StructLayout:
             "write_base": config.addr_bits,
             "write_limit": config.addr_bits,
             "table_base": config.addr_bits,
+            "hidden_base": config.addr_bits,
+            "hidden_bytes": 32,
             "policy": clog2(len(Policy)),
             "split": 1,
             "serial": 1,

@@ -10,7 +10,7 @@ from stmoe.hw.layouts import shape_layout
 from stmoe.model.config import EngineConfig, Policy
 from stmoe.model.error_codes import ConfigRule
 from stmoe.model.registers import register_map
-from stmoe.model.start_rules import MODEL_DIMENSIONS
+from stmoe.model.start_rules import HIDDEN_POLICIES, MODEL_DIMENSIONS
 
 
 def _multiple(value: Value, power_of_two: int) -> Value:
@@ -87,6 +87,11 @@ class StartCheck(wiring.Component):
         m.d.comb += weights.eq(experts[: config.experts_max.bit_length()] * d[: config.d_max.bit_length()])
         counter_max = self._field("PREDICTOR_LEARN", "counter_max")
         steps = [self._field("PREDICTOR_LEARN", name) for name in ("step_up", "step_down", "initial")]
+        policy, hidden_bytes = self._value("POLICY"), self._value("HIDDEN_BYTES")
+        policies = len(Policy) if config.hidden_units else HIDDEN_POLICIES[0]
+        slot = config.hidden_slot_words * config.hidden_word_bytes if config.hidden_units else 0
+        head = config.hidden_head_words * config.hidden_word_bytes
+        reads_hidden = Cat(policy == p for p in HIDDEN_POLICIES).any()
         return {
             ConfigRule.EXPERTS: (experts >= 1) & (experts <= config.experts_max),
             ConfigRule.TOP_K: (top_k >= 1) & (top_k <= config.top_k_max) & (top_k <= experts),
@@ -102,10 +107,14 @@ class StartCheck(wiring.Component):
             ConfigRule.EXPERT_BASE: self._base_fits("EXPERT_BASE"),
             ConfigRule.READ_WINDOW: self._window_fits("READ_WINDOW"),
             ConfigRule.WRITE_WINDOW: self._window_fits("WRITE_WINDOW"),
-            ConfigRule.POLICY: self._value("POLICY") < len(Policy),
+            ConfigRule.POLICY: policy < policies,
             ConfigRule.PREDICTOR: Cat(step <= counter_max for step in steps).all()
             & (counter_max < 1 << config.cct_counter_bits),
             ConfigRule.TABLE_BASE: self._base_fits("TABLE_BASE"),
+            ConfigRule.HIDDEN_BASE: self._base_fits("HIDDEN_BASE"),
+            ConfigRule.HIDDEN_BYTES: _multiple(hidden_bytes, config.bus_bytes)
+            & (hidden_bytes <= slot)
+            & (~reads_hidden | (hidden_bytes >= head)),
         }
 
     def _base_fits(self, name: str):
@@ -146,6 +155,8 @@ class StartCheck(wiring.Component):
             params.write_base.eq(self._address("WRITE_WINDOW_BASE")),
             params.write_limit.eq(self._address("WRITE_WINDOW_LIMIT")),
             params.table_base.eq(self._address("TABLE_BASE")),
+            params.hidden_base.eq(self._address("HIDDEN_BASE")),
+            params.hidden_bytes.eq(self._value("HIDDEN_BYTES")),
             params.policy.eq(self._value("POLICY")),
             params.prefetch_budget.eq(self._value("PREFETCH_BUDGET")),
         ]

@@ -39,6 +39,8 @@ def legal_settings(config: EngineConfig, shape: ModelShape) -> dict[str, int]:
         **address_values("READ_WINDOW_BASE", 0x1000),
         **address_values("READ_WINDOW_LIMIT", (1 << config.addr_bits) - 1),
         **address_values("TABLE_BASE", 0x4000),
+        **address_values("HIDDEN_BASE", 0x6000),
+        "HIDDEN_BYTES": config.hidden_slot_words * config.hidden_word_bytes if config.hidden_units else 0,
         "POLICY": Policy.CCT,
         "SCHEDULE": 0b101,
         "PREDICTOR_SCORE": 3 | 5 << 8 | 1 << 16,
@@ -191,6 +193,8 @@ def test_start_derives_shape_and_params_and_later_writes_wait_for_the_next_start
             "write_base": 0,
             "write_limit": 0,
             "table_base": 0x4000,
+            "hidden_base": 0x6000,
+            "hidden_bytes": settings["HIDDEN_BYTES"],
             "policy": Policy.CCT,
             "split": 1,
             "serial": 0,
@@ -255,6 +259,13 @@ ILLEGAL = {
         {"PREDICTOR_LEARN": 16 << 24},
     ],
     ConfigRule.TABLE_BASE: [{"TABLE_BASE_LO": 0x4004}, {"TABLE_BASE_HI": 1}],
+    ConfigRule.HIDDEN_BASE: [{"HIDDEN_BASE_LO": 0x6004}, {"HIDDEN_BASE_HI": 1}],
+    ConfigRule.HIDDEN_BYTES: [
+        {"HIDDEN_BYTES": TEST.hidden_slot_words * TEST.hidden_word_bytes - 4},
+        {"HIDDEN_BYTES": TEST.hidden_slot_words * TEST.hidden_word_bytes + 8},
+        {"HIDDEN_BYTES": 8, "POLICY": Policy.FUSION},
+        {"HIDDEN_BYTES": 0, "POLICY": Policy.HIDDEN},
+    ],
 }
 
 
@@ -321,6 +332,14 @@ class AllowsTopKOverExperts(StartCheck):
 def test_a_start_check_that_forgets_a_rule_is_caught():
     with pytest.raises(AssertionError):
         check_random_settings(AllowsTopKOverExperts(TEST), TEST, TEST_SHAPE, 0, 400)
+
+
+@pytest.mark.parametrize("policy", [Policy.HIDDEN, Policy.FUSION])
+def test_policies_on_hidden_states_start_only_in_builds_that_have_the_predictor(policy):
+    assert WIDE.hidden_units == 0
+    legal = legal_settings(WIDE, WIDE_SHAPE) | {"POLICY": policy}
+    assert broken_rule(WIDE, legal) is ConfigRule.POLICY
+    assert broken_rule(TEST, legal_settings(TEST, TEST_SHAPE) | {"POLICY": policy}) is None
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -10,11 +10,12 @@ each. Rows are read to vote and, when the next layer's routing is known, rewritt
 
 from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import data, enum, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from stmoe.hw.layouts import TableCommand, cct_row, predictor_params, selected
 from stmoe.hw.memory.sram import Sram
 from stmoe.hw.predictor.scores import vote_event
+from stmoe.hw.predictor.table_walk import TableWalk
 from stmoe.model.config import EngineConfig, clog2
 
 
@@ -42,8 +43,7 @@ class CorrelationTable(wiring.Component):
 
     With a request at hand in cycle 0 (W = ``cct_ways``, p active, k actual experts, each at least 1): VOTE gives a vote an
     entry, dead ones included with amount 0, in cycles 1 … p·W, and is taken in the last of them. LEARN is taken in cycle
-    ``p·(2 + W + k) - 1``. CLEAR takes a cycle a row, LOAD a cycle a row without idle input, SAVE two a row
-    without backpressure; a command is taken in the first of them. A command goes before a request. After reset the table clears itself.
+    ``p·(2 + W + k) - 1``. Commands take what they take in ``TableWalk``, and go before a request. After reset the table clears itself.
 
     Parameters
     ----------
@@ -74,12 +74,16 @@ class CorrelationTable(wiring.Component):
         )
 
     def elaborate(self, platform):
-        """States: IDLE; VOTE; UPDATE, INSERT, WRITE, READ a row that learns; CLEAR; FETCH, SEND to save; LOAD."""
+        """States: IDLE; VOTE; UPDATE, INSERT, WRITE, READ a row that learns."""
         m = Module()
         config, params, request = self.config, self.params, self.i_request.payload
         row_layout = cct_row(config)
         rows = table_rows(config)
         m.submodules.memory = memory = Sram(row_layout.size, rows)
+        m.submodules.walk = walk = TableWalk(row_layout, rows)
+        connect(m, walk.i_command, flipped(self.i_command))
+        connect(m, walk.o_row, flipped(self.o_row))
+        connect(m, walk.i_row, flipped(self.i_row))
         stored = data.View(row_layout, memory.read_data)
 
         rank = Signal(range(config.top_k_max), reset_less=True)
@@ -87,10 +91,8 @@ class CorrelationTable(wiring.Component):
         actual = Signal(range(config.top_k_max), reset_less=True)
         row = Signal(row_layout, reset_less=True)
         held = Signal(config.top_k_max, reset_less=True)
-        address = Signal(range(rows))
         last_rank = rank == request.active.count - 1
         last_way = way == config.cct_ways - 1
-        last_address = address == rows - 1
 
         expert_bits = clog2(config.experts_max)
 
@@ -125,27 +127,20 @@ class CorrelationTable(wiring.Component):
 
         m.d.comb += [
             self.busy.eq(1),
-            self.o_row.payload.eq(stored),
-            memory.write_addr.eq(address),
+            walk.read_data.eq(stored),
+            memory.write_addr.eq(row_of(rank)),
+            memory.write_data.eq(row),
             memory.read_addr.eq(row_of(rank)),
         ]
-        with m.FSM(init="CLEAR"):
+        with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += [
-                    self.busy.eq(self.i_command.valid),
-                    self.i_command.ready.eq(1),
+                    walk.allowed.eq(1),
+                    self.busy.eq(walk.busy | self.i_command.valid),
                     memory.read_addr.eq(row_of(0)),
                 ]
-                m.d.sync += [rank.eq(0), way.eq(0), address.eq(0), held.eq(0)]
-                with m.If(self.i_command.valid):
-                    with m.Switch(self.i_command.payload):
-                        with m.Case(TableCommand.CLEAR):
-                            m.next = "CLEAR"
-                        with m.Case(TableCommand.SAVE):
-                            m.next = "FETCH"
-                        with m.Case(TableCommand.LOAD):
-                            m.next = "LOAD"
-                with m.Elif(self.i_request.valid):
+                m.d.sync += [rank.eq(0), way.eq(0), held.eq(0)]
+                with m.If(self.i_request.valid & ~self.i_command.valid & ~walk.busy):
                     m.d.comb += memory.read_en.eq(1)
                     with m.If(request.task == RowTask.VOTE):
                         m.next = "VOTE"
@@ -184,39 +179,18 @@ class CorrelationTable(wiring.Component):
                 with m.If(actual == request.actual.count - 1):
                     m.next = "WRITE"
             with m.State("WRITE"):
-                m.d.comb += [
-                    memory.write_en.eq(1),
-                    memory.write_addr.eq(row_of(rank)),
-                    memory.write_data.eq(row),
-                ]
+                m.d.comb += memory.write_en.eq(1)
                 m.d.sync += rank.eq(rank + 1)
                 m.next = "READ"
                 with m.If(last_rank):
                     m.d.comb += self.i_request.ready.eq(1)
                     m.next = "IDLE"
-            with m.State("CLEAR"):
-                m.d.comb += memory.write_en.eq(1)
-                m.d.sync += address.eq(address + 1)
-                with m.If(last_address):
-                    m.next = "IDLE"
-            with m.State("LOAD"):
-                m.d.comb += [
-                    self.i_row.ready.eq(1),
-                    memory.write_en.eq(self.i_row.valid),
-                    memory.write_data.eq(self.i_row.payload),
-                ]
-                with m.If(self.i_row.valid):
-                    m.d.sync += address.eq(address + 1)
-                    with m.If(last_address):
-                        m.next = "IDLE"
-            with m.State("FETCH"):
-                m.d.comb += [memory.read_addr.eq(address), memory.read_en.eq(1)]
-                m.next = "SEND"
-            with m.State("SEND"):
-                m.d.comb += self.o_row.valid.eq(1)
-                with m.If(self.o_row.ready):
-                    m.d.sync += address.eq(address + 1)
-                    m.next = "FETCH"
-                    with m.If(last_address):
-                        m.next = "IDLE"
+        with m.If(walk.busy):
+            m.d.comb += [
+                memory.read_en.eq(walk.read_en),
+                memory.read_addr.eq(walk.read_addr),
+                memory.write_en.eq(walk.write_en),
+                memory.write_addr.eq(walk.write_addr),
+                memory.write_data.eq(walk.write_data),
+            ]
         return m

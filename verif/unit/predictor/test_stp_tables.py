@@ -30,6 +30,7 @@ from stmoe.verif.unit.predictor.test_tables import (
     Bench,
     K,
     command,
+    load_status,
 )
 
 MEMORY = 1 << 15
@@ -185,20 +186,6 @@ def test_the_twin_says_what_is_wrong_with_tables():
         image.unpack(data, IMAGE_ID + 1)
 
 
-def load_status(data: bytes, **options) -> tuple[LandedStatus, int]:
-    """How a load of ``data`` lands, and whether it counts as done."""
-    memory = bytearray(MEMORY)
-    memory[BASE : BASE + len(data)] = data
-    seen = []
-
-    async def body(ctx, dut, rng):
-        done, _ = await command(ctx, dut, "load")
-        seen.append((LandedStatus(ctx.get(dut.status)), done))
-
-    bench(TEST, memory, 64, **options).run(body)
-    return seen[0]
-
-
 def test_tables_of_another_build_or_predictor_and_damaged_ones_are_refused():
     image = StpImage(TEST)
     data = image.pack([i + 1 for i in range(image.rows)], IMAGE_ID)
@@ -209,10 +196,10 @@ def test_tables_of_another_build_or_predictor_and_damaged_ones_are_refused():
     foreign = replace_head(data, CctImage(TEST))
     damaged = bytearray(data)
     damaged[-3] ^= 0x10
-    assert load_status(data) == (LandedStatus.OK, 1)
-    assert load_status(alike.pack([1] * image.rows, IMAGE_ID)) == (LandedStatus.CRC, 0)
-    assert load_status(foreign) == (LandedStatus.CRC, 0)
-    assert load_status(bytes(damaged)) == (LandedStatus.CRC, 0)
+    assert load_status(data, table=Table.STP) == (LandedStatus.OK, 1)
+    assert load_status(alike.pack([1] * image.rows, IMAGE_ID), table=Table.STP) == (LandedStatus.CRC, 0)
+    assert load_status(foreign, table=Table.STP) == (LandedStatus.CRC, 0)
+    assert load_status(bytes(damaged), table=Table.STP) == (LandedStatus.CRC, 0)
 
 
 def replace_head(data: bytes, image: CctImage) -> bytes:

@@ -35,7 +35,7 @@ FEW = StpConfig(spatial=2, temporal=1, pair_bits=2, cross_bits=0, ranks=1)
 TEST = replace(preset("test")[0], stp=FEW)
 #: A row of two bus words, and words of two beats; a head of one word.
 LONG = replace(TEST, name="long", cct_ways=12, lanes=16)
-BROAD = replace(TEST, name="broad", bus_bytes=32, lanes=32, cct_counter_bits=2)
+BROAD = replace(TEST, name="broad", bus_bytes=32, lanes=32, hidden_lanes=16, cct_counter_bits=2)
 CONFIGS = pytest.mark.parametrize("config", [TEST, LONG, BROAD], ids=lambda c: c.name)
 IMAGE_ID, BASE = 0x5A17C0DE, 0x1100
 K, LAYERS, EXPERTS = 2, 3, 7
@@ -263,7 +263,7 @@ def test_the_twin_says_what_is_wrong_with_tables():
 
 
 def load_status(data: bytes, **options) -> tuple[LandedStatus, int]:
-    """How a load of ``data`` lands, and whether it counts as done."""
+    """How a load of ``data`` into the build ``TEST`` lands, and whether it counts as done."""
     memory = bytearray(1 << 14)
     memory[BASE : BASE + len(data)] = data
     seen = []

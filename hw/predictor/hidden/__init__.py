@@ -1,0 +1,1 @@
+"""The hidden-state predictor: gates, default vectors and rankers, whatever the section of a layer holds (docs/predictors.md)."""

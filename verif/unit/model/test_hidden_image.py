@@ -94,7 +94,7 @@ def equal(a: tuple[Section, ...], b: tuple[Section, ...]) -> bool:
 @settings(deadline=None, max_examples=40)
 def test_sections_come_back_as_they_were_packed(seed, build, kind, first):
     image = HiddenImage(*build)
-    sections = random_sections(np.random.default_rng(seed), *build, kind, first)
+    sections = random_sections(np.random.default_rng(seed), build[0], build[1], kind, first)
     data = image.pack(sections, ID)
     assert len(data) % build[1].layers == 0
     assert equal(image.unpack(data, ID), sections)
@@ -116,7 +116,7 @@ def words(image: HiddenImage, data: bytes, layer: int) -> list[bytes]:
 
 
 def numbers(values, kind: str, size: int) -> bytes:
-    return np.asarray(values, kind).tobytes().ljust(size, b"\0")
+    return np.asarray(values).astype(kind).tobytes().ljust(size, b"\0")
 
 
 def test_a_ranker_lies_in_the_order_of_use():

@@ -27,11 +27,12 @@ class Kind(enum.IntEnum):
     ROUTED_ACTIVATIONS = 2
     HINT = 3
     WORD = 4
+    STATE = 5
     RESULT = 0x81
 
 
 _KINDS = frozenset(kind.value for kind in Kind)
-_WORDLESS = frozenset({Kind.HINT.value, Kind.RESULT.value})
+_WORDLESS = frozenset({Kind.HINT.value, Kind.STATE.value, Kind.RESULT.value})
 
 
 class MessageError(ValueError):
@@ -130,6 +131,33 @@ class Announcement:
             raise MessageError(f"a word for layer {header.layer} with {header.count} entries")
         reader.end()
         return cls(header.sequence, header.token, header.word)
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """The residual stream that enters ``layer``, divided by its root mean square, before the layer's attention."""
+
+    layer: int
+    exponent: int
+    sequence: int
+    token: int
+    x16: NDArray[np.integer]
+
+    def encode(self, bus_bytes: int) -> bytes:
+        """The message in whole beats."""
+        header = Header(Kind.STATE, self.layer, self.exponent, 0, self.sequence, self.token)
+        return header.encode(bus_bytes) + encode_vector(self.x16, "<i2", bus_bytes)
+
+    @classmethod
+    def decode(cls, data: bytes, bus_bytes: int, d_model: int) -> "State":
+        """The state of a message of kind 5."""
+        reader = _Reader(data, bus_bytes, (Kind.STATE,))
+        header = reader.header
+        if header.count:
+            raise MessageError(f"a state with {header.count} entries")
+        x16 = reader.vector("<i2", d_model)
+        reader.end()
+        return cls(header.layer, header.exponent, header.sequence, header.token, x16)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stmoe.model.predictor.stp_config import WORD_BITS
-from stmoe.sim.messages import Activations, Announcement, Header, Hint, Kind, MessageError, Result
+from stmoe.sim.messages import Activations, Announcement, Header, Hint, Kind, MessageError, Result, State
 
 BUS = st.sampled_from([8, 16, 32, 64])
 WORDS = st.integers(0, 2**32 - 1)
@@ -60,6 +60,32 @@ def test_a_word_that_does_not_fit_or_does_not_belong_is_refused():
         data[place] = 1
         with pytest.raises(MessageError, match="a word for layer"):
             Announcement.decode(bytes(data), 16)
+
+
+@settings(deadline=None, max_examples=50)
+@given(BUS, st.integers(0, 255), st.integers(-128, 127), WORDS, WORDS, vectors(16))
+def test_states_round_trip(bus, layer, exponent, sequence, token, x16):
+    data = State(layer, exponent, sequence, token, x16).encode(bus)
+    got = State.decode(data, bus, len(x16))
+    assert np.array_equal(got.x16, x16)
+    assert (got.layer, got.exponent, got.sequence, got.token) == (layer, exponent, sequence, token)
+    assert len(data) % bus == 0
+    assert (data[0], data[3], data[12:16]) == (5, 0, bytes(4))
+
+
+def test_a_state_that_is_malformed_is_refused():
+    good = State(1, 2, 3, 4, np.arange(8)).encode(16)
+    for place, match in ((3, "a state with 1 entries"), (12, "no word"), (0, "kind 0x1, expected 0x5")):
+        data = bytearray(good)
+        data[place] = 1
+        with pytest.raises(MessageError, match=match):
+            State.decode(bytes(data), 16, 8)
+    with pytest.raises(MessageError, match="ends in its vector"):
+        State.decode(good[:-16], 16, 8)
+    with pytest.raises(MessageError, match="after the end"):
+        State.decode(good + bytes(16), 16, 8)
+    with pytest.raises(MessageError, match="do not fit 16 bits"):
+        State(0, 0, 0, 0, np.array([40000])).encode(16)
 
 
 @settings(deadline=None, max_examples=50)

@@ -8,7 +8,7 @@
 # pyright: reportOperatorIssue=false, reportIndexIssue=false
 
 from amaranth import Array, Cat, Module, Mux, Signal, signed
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from stmoe.hw.layouts import (
@@ -21,11 +21,12 @@ from stmoe.hw.layouts import (
     shape_layout,
     target_layout,
 )
-from stmoe.hw.memory.sram import Sram
 from stmoe.hw.predictor.report import Report
-from stmoe.hw.predictor.stp_learning import ONE, Logistic, RowUpdate, stp_row, sum_bits
-from stmoe.hw.predictor.stp_sources import StpSources, history_depth, row_entry, table_rows
-from stmoe.model.config import EngineConfig, clog2
+from stmoe.hw.predictor.rows.chip import ChipRows
+from stmoe.hw.predictor.rows.store import row_errors
+from stmoe.hw.predictor.stp_learning import ONE, Logistic, stp_row, sum_bits
+from stmoe.hw.predictor.stp_sources import StpSources, history_depth
+from stmoe.model.config import EngineConfig
 from stmoe.model.predictor.stp_config import ERROR_BITS, WORD_BITS
 
 
@@ -36,8 +37,7 @@ class StpPredictor(wiring.Component):
     is in cycle ``P = 2 + s + E``, one later with pairs, crosses or ranks; then the rows of the routing just verified learn, 4
     cycles each, and the next one is taken.
     Backpressure on the prediction holds up learning and the next routing, nothing else. A command goes before words and routings and
-    is taken in its first cycle: CLEAR takes a cycle a row, LOAD a cycle a row without idle input, SAVE two a row without
-    backpressure. CLEAR and LOAD break the stream; reset forgets everything, and starts clearing.
+    takes what it takes in ``TableWalk``. CLEAR and LOAD break the stream; reset forgets everything, and starts clearing.
 
     Parameters
     ----------
@@ -76,28 +76,22 @@ class StpPredictor(wiring.Component):
         )
 
     def elaborate(self, platform):
-        """States: CLEAR; IDLE (take and record); START, SCORE, ADD (the last row); REPORT; LIST, READ, MOVE, WRITE to learn.
-
-        FETCH, SEND to save; LOAD.
-        """
+        """States: IDLE (take and record); START, SCORE, ADD (the last row); REPORT; LEARN."""
         m = Module()
         config, stp = self.config, self.config.stp_fitted
-        experts, rows = config.experts_max, table_rows(config)
+        experts = config.experts_max
         m.submodules.sources = sources = StpSources(config)
         m.submodules.report = report = Report(config)
         m.submodules.logistic = logistic = Logistic(sum_bits(config), stp.fraction_bits)
-        m.submodules.update = update = RowUpdate(config)
-        m.submodules.table = table = Sram(stp_row(config).size, rows)
-        reads = stp.reads(config.top_k_max)
-        # Rows read for the target, and for the routing that is being learned: two halves, which change places.
-        m.submodules.list = listed = Sram(row_entry(config).size, 2 << clog2(reads))
+        m.submodules.rows = rows = ChipRows(config)
         connect(m, report.o_prediction, flipped(self.o_prediction))
-        row = data.View(stp_row(config), table.read_data)
-        entry = data.View(row_entry(config), listed.read_data)
+        connect(m, rows.i_command, flipped(self.i_command))
+        connect(m, rows.o_row, flipped(self.o_row))
+        connect(m, rows.i_row, flipped(self.i_row))
 
         sums = Array(Signal(signed(sum_bits(config)), name=f"sum_{e}", reset_less=True) for e in range(experts))
         chances = Array(Signal(ERROR_BITS + 1, name=f"chance_{e}") for e in range(experts))
-        errors = Signal(data.ArrayLayout(signed(ERROR_BITS + 2), experts), reset_less=True)
+        errors = Signal(row_errors(config), reset_less=True)
 
         # The stream: what would continue it, and how far back it reaches.
         known = Signal()
@@ -123,19 +117,11 @@ class StpPredictor(wiring.Component):
         word, before = Signal(WORD_BITS, reset_less=True), Signal(WORD_BITS, reset_less=True)
         was_announced = Signal()
         learns = Signal(reset_less=True)
+        answers = Signal(reset_less=True)
         silent = Signal(reset_less=True)
 
-        half = Signal()
-        number = Signal(range(reads + 1), reset_less=True)
-        learned = Signal.like(number)
-        to_learn = Signal.like(number)
-        address = Signal(range(rows))
-        adding = Signal()
-        m.d.sync += adding.eq(sources.o_entry.valid)
-        with m.If(adding):
-            m.d.sync += [sums[e].eq(sums[e] + row.weights[e]) for e in range(experts)]
-        with m.If(sources.o_entry.valid):
-            m.d.sync += number.eq(number + 1)
+        with m.If(rows.o_addend.valid):
+            m.d.sync += [sums[e].eq(sums[e] + rows.o_addend.weights[e]) for e in range(experts)]
 
         total = sums[report.expert]
         shifted = Signal(signed(sum_bits(config) + 1))
@@ -158,74 +144,30 @@ class StpPredictor(wiring.Component):
             sources.since.eq(since),
             sources.word.eq(word),
             sources.before.eq(before),
-            listed.write_en.eq(sources.o_entry.valid),
-            listed.write_addr.eq(Cat(number[: clog2(reads)], half)),
-            listed.write_data.eq(sources.o_entry),
-            listed.read_addr.eq(Cat(learned[: clog2(reads)], ~half)),
-            table.read_addr.eq(sources.o_entry.row),
-            table.read_en.eq(sources.o_entry.valid),
-            update.row.eq(row),
-            update.source.eq(entry.source),
-            update.errors.eq(errors),
-            self.o_row.payload.eq(row),
+            rows.i_entry.eq(sources.o_entry),
+            rows.errors.eq(errors),
+            rows.wanted.eq(self.i_routed.valid | self.i_word.valid),
             self.busy.eq(1),
         ]
-        last_address = address == rows - 1
         with m.If(report.taken):
             m.d.sync += chances[report.expert].eq(logistic.probability)
+        with m.If(rows.forgets):
+            m.d.sync += known.eq(0)
 
-        with m.FSM(init="CLEAR"):
-            with m.State("CLEAR"):
-                m.d.comb += [table.write_en.eq(1), table.write_addr.eq(address)]
-                m.d.sync += [address.eq(address + 1), known.eq(0)]
-                with m.If(last_address):
-                    m.d.sync += address.eq(0)
-                    m.next = "IDLE"
-            with m.State("LOAD"):
-                m.d.comb += [
-                    self.i_row.ready.eq(1),
-                    table.write_en.eq(self.i_row.valid),
-                    table.write_addr.eq(address),
-                    table.write_data.eq(self.i_row.payload),
-                ]
-                m.d.sync += known.eq(0)
-                with m.If(self.i_row.valid):
-                    m.d.sync += address.eq(address + 1)
-                    with m.If(last_address):
-                        m.d.sync += address.eq(0)
-                        m.next = "IDLE"
-            with m.State("FETCH"):
-                m.d.comb += [table.read_en.eq(1), table.read_addr.eq(address)]
-                m.next = "SEND"
-            with m.State("SEND"):
-                m.d.comb += self.o_row.valid.eq(1)
-                with m.If(self.o_row.ready):
-                    m.d.sync += address.eq(address + 1)
-                    m.next = "FETCH"
-                    with m.If(last_address):
-                        m.d.sync += address.eq(0)
-                        m.next = "IDLE"
+        with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += [
-                    self.busy.eq(self.i_command.valid),
-                    self.i_command.ready.eq(1),
-                    self.i_word.ready.eq(~self.i_command.valid),
-                    self.i_routed.ready.eq(~self.i_command.valid & ~self.i_word.valid),
+                    rows.allowed.eq(1),
+                    self.busy.eq(rows.busy | self.i_command.valid),
+                    self.i_word.ready.eq(rows.free & ~self.i_command.valid),
+                    self.i_routed.ready.eq(self.i_word.ready & ~self.i_word.valid),
                 ]
-                with m.If(self.i_command.valid):
-                    with m.Switch(self.i_command.payload):
-                        with m.Case(TableCommand.CLEAR):
-                            m.next = "CLEAR"
-                        with m.Case(TableCommand.SAVE):
-                            m.next = "FETCH"
-                        with m.Case(TableCommand.LOAD):
-                            m.next = "LOAD"
-                with m.Elif(self.i_word.valid):
+                with m.If(self.i_word.ready & self.i_word.valid):
                     m.d.sync += [
                         known.eq(1),
                         learns.eq(0),
+                        answers.eq(1),
                         silent.eq(0),
-                        number.eq(0),
                         expected.layer.eq(0),
                         expected.token.eq(announced.token),
                         expected.sequence.eq(announced.sequence),
@@ -235,9 +177,10 @@ class StpPredictor(wiring.Component):
                     ]
                     with m.If(~word_follows):
                         m.d.sync += since.eq(0)
+                    m.d.comb += rows.drop.eq(1)
                     m.d.sync += [total.eq(0) for total in sums]
                     m.next = "START"
-                with m.Elif(self.i_routed.valid):
+                with m.Elif(self.i_routed.ready & self.i_routed.valid):
                     used = Signal(experts)
                     m.d.comb += used.eq(
                         Cat(
@@ -247,61 +190,55 @@ class StpPredictor(wiring.Component):
                     )
                     m.d.sync += [errors[e].eq(Mux(used[e], ONE, 0) - chances[e]) for e in range(experts)]
                     m.d.sync += [
-                        learns.eq(follows & (number != 0)),
+                        learns.eq(follows & rows.owing),
+                        answers.eq(1),
                         known.eq(taken.count != 0),
                         silent.eq(taken.count == 0),
                         since.eq(Mux(~follows, 1, Mux(since.all(), since, since + 1))),
                         expected.sequence.eq(taken.sequence),
                         expected.layer.eq(Mux(last_layer, 0, taken.layer + 1)),
                         expected.token.eq(taken.token + last_layer),
-                        to_learn.eq(number),
-                        half.eq(~half),
-                        number.eq(0),
                     ]
                     m.d.sync += [total.eq(0) for total in sums]
-                    m.d.comb += sources.record.eq(taken.count != 0)
+                    m.d.comb += [sources.record.eq(taken.count != 0), rows.drop.eq(~follows)]
                     m.next = "START"
                     with m.If(last_layer & (taken.word != 0)):
-                        m.next = "LIST"
-                        with m.If(~follows | (number == 0)):
-                            m.next = "IDLE"
+                        # The announcement is answered.
+                        m.d.sync += answers.eq(0)
+                        m.d.comb += rows.learn.eq(follows & rows.owing)
+                        m.next = "IDLE"
+                        with m.If(rows.learn):
+                            m.next = "LEARN"
                     with m.Elif(taken.count == 0):
                         m.next = "REPORT"
-                    m.d.sync += [word.eq(taken.word), was_announced.eq(0), learned.eq(0)]
+                    m.d.sync += [word.eq(taken.word), was_announced.eq(0)]
                     with m.If(~follows):
                         m.d.sync += before.eq(0)
                     with m.Elif((taken.layer == 0) & ~was_announced):
                         m.d.sync += before.eq(word)
             with m.State("START"):
-                m.d.comb += sources.start.eq(1)
-                m.next = "SCORE"
+                m.d.comb += sources.start.eq(rows.ready)
+                with m.If(rows.ready):
+                    m.next = "SCORE"
             with m.State("SCORE"):
                 with m.If(sources.done):
                     m.next = "ADD"
             with m.State("ADD"):
-                with m.If(~adding):
+                m.d.comb += rows.complete.eq(1)
+                with m.If(~rows.adding):
                     m.next = "REPORT"
             with m.State("REPORT"):
-                m.d.comb += report.scan.eq(1)
-                m.d.sync += learned.eq(0)
+                m.d.comb += [
+                    report.scan.eq(1),
+                    rows.learn.eq(report.done & learns),
+                    rows.swap.eq(report.done & ~learns),
+                ]
                 with m.If(report.done):
                     m.next = "IDLE"
                     with m.If(learns):
-                        m.next = "LIST"
-            with m.State("LIST"):
-                m.d.comb += listed.read_en.eq(1)
-                m.next = "READ"
-            with m.State("READ"):
-                m.d.comb += [table.read_en.eq(1), table.read_addr.eq(entry.row)]
-                m.next = "MOVE"
-            moved = Signal(stp_row(config), reset_less=True)
-            with m.State("MOVE"):
-                m.d.sync += moved.eq(update.moved)
-                m.next = "WRITE"
-            with m.State("WRITE"):
-                m.d.comb += [table.write_en.eq(1), table.write_addr.eq(entry.row), table.write_data.eq(moved)]
-                m.d.sync += learned.eq(learned + 1)
-                m.next = "LIST"
-                with m.If(learned + 1 == to_learn):
+                        m.next = "LEARN"
+            with m.State("LEARN"):
+                m.d.comb += rows.swap.eq(rows.learned & answers)
+                with m.If(rows.learned):
                     m.next = "IDLE"
         return m

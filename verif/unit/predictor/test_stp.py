@@ -13,6 +13,7 @@ import pytest
 from stmoe.hw.layouts import TableCommand
 from stmoe.hw.predictor import stp as rtl
 from stmoe.hw.predictor import stp_learning, stp_sources
+from stmoe.hw.predictor.rows import chip
 from stmoe.hw.predictor.stp import StpPredictor
 from stmoe.model.config import EngineConfig, ModelShape
 from stmoe.model.predictor.interface import Routing
@@ -293,8 +294,8 @@ def test_cycles_of_a_prediction_and_of_learning_follow_the_formulae():
         (stp_learning, "(self.errors[expert] + offset) >> shift", "self.errors[expert] >> shift"),
         (stp_learning, "1 << (stp.visit_bits - 1), visits + 1", "0, visits + 1"),
         (stp_learning, "Mux(total < -stp.weight_max, -stp.weight_max, total)", "total"),
-        (rtl, "learns.eq(follows & (number != 0))", "learns.eq(known & (number != 0))"),
-        (rtl, "Cat(learned[: clog2(reads)], ~half)", "Cat(learned[: clog2(reads)], half)"),
+        (rtl, "learns.eq(follows & rows.owing)", "learns.eq(known & rows.owing)"),
+        (chip, "Cat(learned[: clog2(reads)], ~half)", "Cat(learned[: clog2(reads)], half)"),
     ],
     ids=[
         "region",

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from stmoe.hw.layouts import LandedStatus, TableCommand
-from stmoe.hw.predictor import predictors, stp, table_loader, table_port, table_saver
+from stmoe.hw.predictor import predictors, table_loader, table_port, table_saver, table_walk
 from stmoe.model.config import EngineConfig, ModelShape, Policy
 from stmoe.model.crc import crc32c_table
 from stmoe.model.predictor.stp import Stp
@@ -106,9 +106,9 @@ def test_saved_bytes_and_predictions_after_a_load_are_the_twins(config):
 def test_the_layout_is_that_of_the_documentation():
     rng = random.Random(62)
     config = preset("test")[0]
-    # 12 bits a weight, 8 experts, 6 bits of a visit counter; two bus words.
-    words = [rng.getrandbits(8 * 12 + 6) for _ in range(4 * (1 + 24 + 16 + 32 + 16 + 8 + 16 + 16))]
-    head = struct.pack("<4sIHHHH10BH", b"STMP", IMAGE_ID, 1, 16, 4, 8, 12, 9, 6, 3, 2, 5, 4, 1, 4, 4, 0)
+    # 12 bits a weight, 8 experts, 7 bits of a visit counter; two bus words.
+    words = [rng.getrandbits(8 * 12 + 7) for _ in range(4 * (1 + 24 + 16 + 32 + 16 + 8 + 16 + 16))]
+    head = struct.pack("<4sIHHHH10BH", b"STMP", IMAGE_ID, 1, 16, 4, 8, 12, 9, 7, 3, 2, 5, 4, 1, 4, 4, 0)
     rest = head + b"".join(word.to_bytes(16, "little") for word in words)
     signature = crc32c_table(head[:4] + bytes(4) + head[8:])
     crc = crc32c_table((signature ^ IMAGE_ID).to_bytes(4, "little") + rest)
@@ -346,8 +346,8 @@ def test_a_planted_bug_in_the_port_is_caught(bug, monkeypatch):
 @pytest.mark.parametrize(
     ("module", "right", "wrong"),
     [
-        (stp, "m.d.comb += [table.read_en.eq(1), table.read_addr.eq(address)]", "m.d.comb += table.read_en.eq(1)"),
-        (stp, "table.write_en.eq(self.i_row.valid)", "table.write_en.eq(0)"),
+        (table_walk, "self.read_addr.eq(address)", "self.read_addr.eq(0)"),
+        (table_walk, "self.write_en.eq(self.i_row.valid)", "self.write_en.eq(0)"),
         (predictors, "predictor.i_row.payload.eq(self.i_row.payload)", "predictor.i_row.payload.eq(0)"),
     ],
     ids=["the same row again and again", "a load writes nothing", "rows do not arrive"],

@@ -28,6 +28,8 @@ module stmoe_sram #(
 
     localparam LANES = WIDTH / GRANULARITY;
 
+    // Without it yosys adds a bypass, for a read of the word being written to return what was there before.
+    (* no_rw_check *)
     reg [WIDTH-1:0] memory [0:DEPTH-1];
 
     integer lane;

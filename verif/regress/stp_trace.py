@@ -24,6 +24,7 @@ from stmoe.model.config import EngineConfig
 from stmoe.model.predictor.interface import NOBODY, Routing
 from stmoe.model.predictor.stp import Stp
 from stmoe.model.predictor.stp_config import LEAN, PAIRS, StpConfig
+from stmoe.sim.build import MAKE_VARIABLES
 from stmoe.sim.toolchain import find_verilator
 from stmoe.sim.traces.npz import load
 from stmoe.sim.traces.trace import Trace
@@ -71,7 +72,7 @@ def compile_predictor(config: EngineConfig, folder: Path) -> Path:
         "-j",
         "2",
     ]
-    make = ["CFG_CXXFLAGS_PCH_I=-include", "CFG_GCH_IF_CLANG=", "OPT_FAST=-O2", f"PYTHON3={sys.executable}"]
+    make = [*MAKE_VARIABLES, "OPT_FAST=-O2", f"PYTHON3={sys.executable}"]
     command = [
         *(
             verilator.program,

@@ -118,16 +118,23 @@ def to_verilog(top: PlainTop, name: str) -> str:
 
 
 def _awaken(module: str) -> str:
-    """Yosys drives the constant bits of a variable by ``always @* x[1:0] = 2'h0``, which waits for ever: nothing in it changes.
+    """Let every ``always @*`` run once at the start, in simulators that wait for a change.
 
-    Its other combinational blocks read a dummy for that reason; let these read it too.
+    Yosys' combinational blocks read a dummy for that reason, but a variable that has its initial value from its declaration never
+    changes: Icarus and others leave what depends on it at x until something else does. So the dummy does change, where a tool
+    simulates by events. And blocks of one statement, which drive some bits of a variable, do not read it: let these, too.
     """
-    dummy = re.search(r"^  reg (\\\S+dump_module\S+ ) = 0;$", module, re.MULTILINE)
+    dummy = re.search(r"^  reg (\\\S+dump_module\S+ ) = 0;$\n", module, re.MULTILINE)
     if dummy is None:
         return module
+    start = (
+        "`ifndef VERILATOR\n`ifndef SYNTHESIS\n  // synthesis translate_off\n"
+        f"  initial {dummy[1]}<= 1;\n  // synthesis translate_on\n`endif\n`endif\n"
+    )
+    module = module[: dummy.end()] + start + module[dummy.end() :]
     wake = f"  always @* begin\n    if ({dummy[1]}) begin end\n"
     return re.sub(
-        r"^  always @\*\n(    [^;]+ = \d+'[hdb][0-9a-fx]+;\n)",
+        r"^  always @\*\n(    [^;]+ = [^;]+;\n)",
         lambda found: f"{wake}{found[1]}  end\n",
         module,
         flags=re.M,

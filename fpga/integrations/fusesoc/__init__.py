@@ -1,0 +1,1 @@
+"""A core for FuseSoC: ``stmoe.core`` and its generator."""

@@ -1,0 +1,1 @@
+"""SDR SDRAM: controller, arbiter, and a model of the chip."""

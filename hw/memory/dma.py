@@ -1,6 +1,6 @@
-"""The DMA reader: fetches chunks, router images and learned tables from DRAM, demand before prefetch, checked by CRC-32C.
+"""The DMA reader: fetches chunks, router images, hidden sections and learned tables from DRAM, demand before prefetch, checked by CRC-32C.
 
-    i_demand   -> FetchChannel -.                  .-> o_write, o_router, o_table
+    i_demand   -> FetchChannel -.                  .-> o_write, o_router, o_table, o_hidden
                                 >- BurstArbiter -> AR ... R -> FetchReceiver -+-> o_landed
     i_prefetch -> FetchChannel -'   (window)
 
@@ -16,7 +16,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
-from stmoe.hw.layouts import buffer_write, fetch_request, landed, router_write, table_write
+from stmoe.hw.layouts import buffer_write, fetch_request, hidden_write, landed, router_write, table_write
 from stmoe.hw.memory.arbiter import BurstArbiter, issued_layout
 from stmoe.hw.memory.axi import AxiRead
 from stmoe.hw.memory.channel import FetchChannel
@@ -52,7 +52,7 @@ class DmaReader(wiring.Component):
         has outstanding is in. No prefetch request is taken in that cycle.
     window : bounds of what may be read; empty after reset.
     axi : AXI4 read master.
-    o_write, o_router, o_table : words for the expert buffer, the router memory and the predictor's tables.
+    o_write, o_router, o_table, o_hidden : words for the expert buffer, the router memory, the predictor's tables and its sections.
     o_landed : ends of requests.
     busy : level; a request is taken and its landing not delivered yet.
     c_demand_beats, c_prefetch_beats : pulse; a beat of that class (promoted or not) has come.
@@ -74,6 +74,7 @@ class DmaReader(wiring.Component):
                 "o_write": Out(buffer_write(config)),
                 "o_router": Out(router_write(config)),
                 "o_table": Out(table_write(config)),
+                "o_hidden": Out(hidden_write(config)),
                 "o_landed": Out(stream.Signature(landed(config))),
                 "busy": Out(1),
                 "c_demand_beats": Out(1),
@@ -123,6 +124,7 @@ class DmaReader(wiring.Component):
             self.o_write.eq(receiver.o_write),
             self.o_router.eq(receiver.o_router),
             self.o_table.eq(receiver.o_table),
+            self.o_hidden.eq(receiver.o_hidden),
             landings.w_en.eq(receiver.o_landed.valid),
             landings.w_data.eq(receiver.o_landed.payload),
             self.o_landed.valid.eq(landings.r_rdy),

@@ -1,4 +1,4 @@
-"""Where a word of a fetch goes: its bank and address in the expert buffer, its slot in the router memory, or the tables."""
+"""Where a word of a fetch goes: its bank and address in the expert buffer, its slot in a memory of sections, or the tables."""
 
 # Component members come from the signature at run time: pyright cannot see them.
 # pyright: reportAttributeAccessIssue=false
@@ -7,7 +7,15 @@ from amaranth import Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from stmoe.hw.layouts import Destination, buffer_write, fetch_beats_bits, fetch_request, router_write, table_write
+from stmoe.hw.layouts import (
+    Destination,
+    buffer_write,
+    fetch_beats_bits,
+    fetch_request,
+    hidden_write,
+    router_write,
+    table_write,
+)
 from stmoe.model.config import EngineConfig
 
 
@@ -36,7 +44,7 @@ class WordPlacer(wiring.Component):
     Members
     -------
     i_word : what arrived.
-    o_write, o_router, o_table : the write.
+    o_write, o_router, o_table, o_hidden : the write.
     """
 
     def __init__(self, config: EngineConfig):
@@ -47,6 +55,7 @@ class WordPlacer(wiring.Component):
                 "o_write": Out(buffer_write(config)),
                 "o_router": Out(router_write(config)),
                 "o_table": Out(table_write(config)),
+                "o_hidden": Out(hidden_write(config)),
             }
         )
 
@@ -66,9 +75,11 @@ class WordPlacer(wiring.Component):
         write = Signal.like(self.o_write, reset_less=True)
         router = Signal.like(self.o_router, reset_less=True)
         table = Signal.like(self.o_table, reset_less=True)
+        hidden = Signal.like(self.o_hidden, reset_less=True)
         write_valid = Signal()
         router_valid = Signal()
         table_valid = Signal()
+        hidden_valid = Signal()
         m.d.sync += [
             write_valid.eq(valid & (word.destination == Destination.BUFFER)),
             write.bank.eq(word.frame[: config.bank_bits]),
@@ -79,9 +90,17 @@ class WordPlacer(wiring.Component):
             router.word.eq(word.position),
             router.data.eq(word.data[-8 * config.bus_bytes :]),
             table_valid.eq(valid & (word.destination == Destination.TABLES)),
+            table.place.eq(word.frame),
             table.word.eq(word.position),
             table.data.eq(word.data[-8 * config.bus_bytes :]),
         ]
+        if config.hidden_units:
+            m.d.sync += [
+                hidden_valid.eq(valid & (word.destination == Destination.HIDDEN)),
+                hidden.slot.eq(word.frame),
+                hidden.word.eq(word.position),
+                hidden.data.eq(word.data[-8 * config.bus_bytes :]),
+            ]
         m.d.comb += [
             self.o_write.eq(write),
             self.o_write.valid.eq(write_valid),
@@ -89,5 +108,7 @@ class WordPlacer(wiring.Component):
             self.o_router.valid.eq(router_valid),
             self.o_table.eq(table),
             self.o_table.valid.eq(table_valid),
+            self.o_hidden.eq(hidden),
+            self.o_hidden.valid.eq(hidden_valid),
         ]
         return m

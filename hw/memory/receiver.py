@@ -1,4 +1,4 @@
-"""DMA reader, data side: read beats in, words for buffer, router and tables and landings out.
+"""DMA reader, data side: read beats in, words for buffer, router, predictors and landings out.
 
 Beats arrive in the order in which bursts were issued. Bursts of a prefetch request may lie between those of a demand request
 (and the reverse), so either class has a context of its own: beat number, CRC, half-built word.
@@ -17,6 +17,7 @@ from stmoe.hw.layouts import (
     LandedStatus,
     buffer_write,
     fetch_beats_bits,
+    hidden_write,
     landed,
     router_write,
     table_write,
@@ -50,7 +51,7 @@ class FetchReceiver(wiring.Component):
     i_ticket_demand, i_ticket_prefetch : the oldest request of either class.
     i_cut_demand, i_cut_prefetch : the oldest request ends without (further) data, for this reason.
     retire_demand, retire_prefetch : pulse; a burst has ended.
-    o_write, o_router, o_table : words.
+    o_write, o_router, o_table, o_hidden : words.
     o_landed : {valid, payload}.
     c_demand_beats, c_prefetch_beats : pulse; a beat of that class.
     """
@@ -63,6 +64,7 @@ class FetchReceiver(wiring.Component):
             "o_write": Out(buffer_write(config)),
             "o_router": Out(router_write(config)),
             "o_table": Out(table_write(config)),
+            "o_hidden": Out(hidden_write(config)),
             "o_landed": Out(data.StructLayout({"valid": 1, "payload": landed(config)})),
         }
         for name in CLASSES:
@@ -185,6 +187,7 @@ class FetchReceiver(wiring.Component):
             self.o_write.eq(placer.o_write),
             self.o_router.eq(placer.o_router),
             self.o_table.eq(placer.o_table),
+            self.o_hidden.eq(placer.o_hidden),
         ]
 
         landing = Signal()

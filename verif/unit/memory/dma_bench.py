@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from amaranth import Cat
 from amaranth.lib import data
 
-from stmoe.hw.layouts import Destination, LandedStatus, buffer_write, router_write, table_write
+from stmoe.hw.layouts import Destination, LandedStatus, buffer_write, hidden_write, router_write, table_write
 from stmoe.hw.memory.dma import DmaReader
 from stmoe.model.config import EngineConfig
 from stmoe.model.crc import chunk_seed, router_seed, sealed
@@ -68,6 +68,7 @@ class Bench:
     words: dict = field(default_factory=dict)
     router_words: dict = field(default_factory=dict)
     table_words: dict = field(default_factory=dict)
+    hidden_words: dict = field(default_factory=dict)
     landed: list = field(default_factory=list)
     counts: dict = field(default_factory=dict)
 
@@ -109,6 +110,12 @@ class Bench:
         data = sealed(seed, self.rng.randbytes(words * self.config.bus_bytes))
         return Fetch(self.place(data), data, seed, 0, destination=Destination.TABLES)
 
+    def section(self, slot: int, words: int) -> Fetch:
+        """A random section of a hidden image, of ``words`` bus words."""
+        seed = self.rng.getrandbits(32)
+        data = sealed(seed, self.rng.randbytes(words * self.config.bus_bytes))
+        return Fetch(self.place(data), data, seed, slot, destination=Destination.HIDDEN)
+
     def expected_words(self, fetch: Fetch) -> dict:
         """(bank, address) → word of a chunk that was written whole."""
         config = self.config
@@ -120,7 +127,7 @@ class Bench:
             for i in range(len(fetch.data) // config.lanes)
         }
 
-    def expected_router_words(self, fetch: Fetch) -> dict:
+    def expected_slot_words(self, fetch: Fetch) -> dict:
         return {(fetch.frame, i): word for i, word in self.expected_table_words(fetch).items()}
 
     def expected_table_words(self, fetch: Fetch) -> dict:
@@ -135,9 +142,10 @@ class Bench:
         counters = [getattr(dut, name) for name in COUNTERS]
         self.counts.update(dict.fromkeys((*COUNTERS, "beats_while_pending"), 0))
         # One sampled word instead of nine values: the simulator spends its time on them.
-        events = Cat(dut.o_write.valid, dut.o_router.valid, dut.o_table.valid, *counters)
-        async for _, _, bits, write, router, table in ctx.tick().sample(
-            events, dut.o_write.as_value(), dut.o_router.as_value(), dut.o_table.as_value()
+        events = Cat(dut.o_write.valid, dut.o_router.valid, dut.o_table.valid, dut.o_hidden.valid, *counters)
+        words = (dut.o_write, dut.o_router, dut.o_table, dut.o_hidden)
+        async for _, _, bits, write, router, table, hidden in ctx.tick().sample(
+            events, *(word.as_value() for word in words)
         ):
             if bits & 1:
                 word = data.Const(buffer_write(self.config), write)
@@ -148,7 +156,10 @@ class Bench:
             if bits & 4:
                 word = data.Const(table_write(self.config), table)
                 self.table_words[word.word] = word.data
-            seen = dict(zip(COUNTERS, ((bits >> i) & 1 for i in range(3, 3 + len(COUNTERS))), strict=True))
+            if bits & 8:
+                word = data.Const(hidden_write(self.config), hidden)
+                self.hidden_words[word.slot, word.word] = word.data
+            seen = dict(zip(COUNTERS, ((bits >> i) & 1 for i in range(4, 4 + len(COUNTERS))), strict=True))
             for name, value in seen.items():
                 self.counts[name] += value
             self.counts["beats_while_pending"] += seen["c_read_beat"] & seen["c_demand_pending"]

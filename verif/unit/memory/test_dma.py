@@ -32,14 +32,15 @@ def sender(bench: Bench, stream, fetches: list[Fetch], idle: float = 0.3):
 
 
 def random_traffic(config: EngineConfig, seed: int, count: int = 8) -> Bench:
-    """Chunks of both classes, a router image and learned tables, every landing OK."""
+    """Chunks of both classes, a router image, learned tables and a hidden section, every landing OK."""
     bench = Bench(config, seed)
     frames = bench.rng.sample(range(config.frames), 2 * count)
     lengths = [min(bench.rng.choice([1, 2, 17, 60]), config.frame_words) for _ in range(2 * count)]
     chunks = [bench.chunk(f, n, layer=1, expert=f % 8) for f, n in zip(frames, lengths, strict=True)]
     demand, prefetch = chunks[:count], chunks[count:]
     router, tables = bench.router_image(slot=1, words=37), bench.tables(words=23)
-    demand[count // 2 : count // 2] = [router, tables]
+    section = bench.section(slot=config.hidden_slots - 1, words=29)
+    demand[count // 2 : count // 2] = [router, tables, section]
     bench.run(
         sender(bench, bench.dut.i_demand, demand),
         sender(bench, bench.dut.i_prefetch, prefetch),
@@ -52,7 +53,8 @@ def random_traffic(config: EngineConfig, seed: int, count: int = 8) -> Bench:
     for fetch in chunks:
         expected |= bench.expected_words(fetch)
     assert bench.words == expected, f"seed {seed}"
-    assert bench.router_words == bench.expected_router_words(router), f"seed {seed}"
+    assert bench.router_words == bench.expected_slot_words(router), f"seed {seed}"
+    assert bench.hidden_words == (bench.expected_slot_words(section) if config.hidden_units else {}), f"seed {seed}"
     assert bench.table_words == bench.expected_table_words(tables), f"seed {seed}"
     return bench
 

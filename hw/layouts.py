@@ -9,7 +9,7 @@ from amaranth.lib import data, enum
 
 from stmoe.model.config import EngineConfig, clog2
 from stmoe.model.numerics import SCALE_BITS, SHIFT_BITS, WEIGHT_BITS
-from stmoe.model.predictor.stp_config import WORD_BITS
+from stmoe.model.predictor.stp_config import WORD_BITS, RowsHome
 from stmoe.model.predictor.tables import table_images
 
 #: Bits of a prediction's score: CCT votes plus history, saturating.
@@ -87,7 +87,7 @@ def expert_ref(config: EngineConfig) -> data.StructLayout:
 
 def fetch_beats_bits(config: EngineConfig) -> int:
     """Bits of the beat count of the longest fetch: a chunk, a layer's router image or hidden section, or the learned tables."""
-    tables = max(image.beats for image in table_images(config))
+    tables = max(image.fetch_beats for image in table_images(config))
     return clog2(
         max(config.frame_words * config.beats_per_word, config.router_slot_words, hidden_beats(config), tables) + 1
     )
@@ -101,9 +101,15 @@ def hidden_beats(config: EngineConfig) -> int:
 
 
 def fetch_place_bits(config: EngineConfig) -> int:
-    """Bits of where a fetch goes: a frame, or a slot of the router's or the hidden-state predictor's memory."""
+    """Bits of where a fetch goes: a frame, or a slot of the router's, the hidden-state predictor's or the rows' memory."""
     hidden = clog2(config.hidden_slots) if config.hidden_units else 0
-    return max(config.frame_bits, clog2(config.router_slots), hidden)
+    rows = row_slot_bits(config) if config.stp_rows is RowsHome.DRAM else 0
+    return max(config.frame_bits, clog2(config.router_slots), hidden, rows)
+
+
+def row_slot_bits(config: EngineConfig) -> int:
+    """Bits of a slot of the buffer for rows in DRAM: two lists of as many rows as a prediction reads."""
+    return clog2(config.stp_fitted.reads(config.top_k_max)) + 1
 
 
 def fetch_request(config: EngineConfig) -> data.StructLayout:
@@ -173,8 +179,15 @@ def hidden_write(config: EngineConfig) -> data.StructLayout:
 
 
 def table_write(config: EngineConfig) -> data.StructLayout:
-    """Event: one bus word of learned tables in DRAM. ``word`` counts from 0 (the head)."""
-    return data.StructLayout({"valid": 1, "word": fetch_beats_bits(config), "data": 8 * config.bus_bytes})
+    """Event: one bus word of learned tables in DRAM. ``word`` counts from 0 (the head) within the fetch, ``place`` is the fetch's."""
+    return data.StructLayout(
+        {
+            "valid": 1,
+            "place": fetch_place_bits(config),
+            "word": fetch_beats_bits(config),
+            "data": 8 * config.bus_bytes,
+        }
+    )
 
 
 def table_row(config: EngineConfig):

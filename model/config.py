@@ -10,7 +10,7 @@ import enum
 import json
 from dataclasses import dataclass
 
-from stmoe.model.predictor.stp_config import LEAN, StpConfig
+from stmoe.model.predictor.stp_config import LEAN, RowsHome, StpConfig
 
 MAX_LAYERS = 256
 MAX_EXPERTS = 4096
@@ -122,6 +122,7 @@ class EngineConfig:
     burst_bytes : longest AXI burst, a power of two, at most 1024.
     addr_bits : width of AXI addresses.
     stp : rows of the spatio-temporal perceptron, before they are fitted to the maxima (``stp_fitted``).
+    stp_rows : where they live.
     hidden_units : most units of a ranker on hidden states (U); 0 leaves the hidden-state predictor out.
     hidden_lanes : its multipliers (M), a power of two, at least what a bus word holds of int16.
     hidden_slots : layers whose sections of the hidden image fit on chip: all (layers_max), or a power of two.
@@ -150,6 +151,7 @@ class EngineConfig:
     burst_bytes: int = 1024
     addr_bits: int = 32
     stp: StpConfig = LEAN
+    stp_rows: RowsHome = RowsHome.CHIP
     hidden_units: int = 0
     hidden_lanes: int = 32
     hidden_slots: int = 6
@@ -157,7 +159,7 @@ class EngineConfig:
     def __post_init__(self):
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.name not in ("name", "shared_max", "stp", "hidden_units"):
+            if field.name not in ("name", "shared_max", "stp", "stp_rows", "hidden_units"):
                 _require(
                     isinstance(value, int) and value >= 1, f"{field.name} = {value!r}: must be an integer of at least 1"
                 )
@@ -406,4 +408,5 @@ class EngineConfig:
         fields = json.loads(text)
         rows = fields.pop("stp")
         steps = tuple((first, last) for first, last in rows.pop("steps"))
-        return cls(stp=StpConfig(steps=steps, **rows), **fields)
+        home = RowsHome(fields.pop("stp_rows", RowsHome.CHIP))
+        return cls(stp=StpConfig(steps=steps, **rows), stp_rows=home, **fields)

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 
 from stmoe.hw.layouts import Destination, LandedStatus, fetch_request, landed, table_row, table_write
 from stmoe.model.config import EngineConfig
-from stmoe.model.predictor.tables import Table, table_images
+from stmoe.model.predictor.tables import Table, streamed_images
 
 
 class TableLoader(wiring.Component):
@@ -57,7 +57,7 @@ class TableLoader(wiring.Component):
     def elaborate(self, platform):
         """States: IDLE; FETCH; LAND. Words that are not the last of their row wait in registers."""
         m = Module()
-        images, request, word = table_images(self.config), self.o_fetch.payload, self.i_word
+        images, request, word = streamed_images(self.config), self.o_fetch.payload, self.i_word
         row_beats = max(image.row_beats for image in images)
         waiting = Signal(data.ArrayLayout(8 * self.config.bus_bytes, max(1, row_beats - 1)), reset_less=True)
         part = Signal(range(max(2, row_beats)))

@@ -14,7 +14,7 @@ from stmoe.hw.layouts import table_row
 from stmoe.hw.memory.crc import INITIAL, Crc32cUpdate
 from stmoe.hw.memory.writer import write_range
 from stmoe.model.config import EngineConfig
-from stmoe.model.predictor.tables import Table, table_images
+from stmoe.model.predictor.tables import Table, streamed_images
 
 #: Bytes of the head that the CRC step takes in a cycle. Saving is rare: a step over a whole bus word would be many times larger.
 STEP_BYTES = 4
@@ -66,7 +66,7 @@ class TableSaver(wiring.Component):
     def elaborate(self, platform):
         """States: IDLE; HEAD_CRC; ROW_RANGE, ROW_CRC, ROW_WORD, ROWS_WRITTEN; HEAD_RANGE, HEAD_WORD, HEAD_WRITTEN."""
         m = Module()
-        config, images = self.config, table_images(self.config)
+        config, images = self.config, streamed_images(self.config)
         bus_bits = 8 * config.bus_bytes
         # Of all images alike.
         head_bytes, head_beats = images[0].head_bytes, images[0].head_beats

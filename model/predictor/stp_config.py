@@ -17,6 +17,13 @@ class Source(enum.IntEnum):
     BIGRAM = 7
 
 
+class RowsHome(enum.StrEnum):
+    """Where a build keeps the rows (docs/predictors.md, "Rows in DRAM")."""
+
+    CHIP = "chip"
+    DRAM = "dram"
+
+
 #: Bits behind the point of a probability and of an error.
 ERROR_BITS = 12
 

@@ -11,11 +11,15 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from stmoe.model.config import EngineConfig, Policy, clog2
-from stmoe.model.crc import chunk_crc, crc32c, sealed
+from stmoe.model.crc import SEED_BYTES, chunk_crc, crc32c, sealed
+from stmoe.model.predictor.stp_config import RowsHome
 
 VERSION = 1
 #: CRC; magic; image id; version, bytes of a row; layers, experts; what a kind of table has of its own.
 _HEAD = struct.Struct("<I4sIHHHH12s")
+_CRC_BITS = 8 * SEED_BYTES
+#: Bits of the number that tells rows written since the table was cleared from those before.
+GENERATION_BITS = 32
 _FIELDS = ("version", "bytes of a row", "layers_max", "experts_max")
 
 
@@ -28,7 +32,7 @@ class Table(enum.IntEnum):
     @classmethod
     def of(cls, policy: Policy) -> "Table":
         """The table that commands mean under ``policy``."""
-        return cls.STP if policy is Policy.STP else cls.CCT
+        return cls.STP if policy in (Policy.STP, Policy.FUSION) else cls.CCT
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class TableImage(ABC):
 
     table: ClassVar[Table]
     magic: ClassVar[bytes]
+    #: Whether it is a copy of what lies on chip, in one piece.
+    streamed: ClassVar[bool] = True
     #: The head's bytes from 20 on, in the order of ``own_fields``.
     own_format: ClassVar[str]
 
@@ -80,6 +86,11 @@ class TableImage(ABC):
     def beats(self) -> int:
         """Bus words of all."""
         return self.head_beats + self.rows * self.row_beats
+
+    @property
+    def fetch_beats(self) -> int:
+        """Bus words of the longest fetch of it."""
+        return self.beats
 
     @property
     def total_bytes(self) -> int:
@@ -192,13 +203,82 @@ class StpImage(TableImage):
         }
 
 
-#: By ``Table``.
-IMAGES: tuple[type[TableImage], ...] = (CctImage, StpImage)
+class StpRowsImage(StpImage):
+    """STP's table where it lives in DRAM (docs/predictors.md, "Rows in DRAM"): every row has a CRC, the first one is the head.
+
+    ``signature`` is that of an image of this magic.
+    """
+
+    magic = b"STMR"
+    streamed = False
+
+    @property
+    def image_row_bits(self) -> int:
+        """Bits of a row with its CRC; a head has room for the generation."""
+        return _CRC_BITS + max(self.row_bits, GENERATION_BITS)
+
+    @property
+    def row_beats(self) -> int:
+        """Bus words of a row, CRC and padding included."""
+        return -(-self.image_row_bits // (8 * self.config.bus_bytes))
+
+    @property
+    def head_bytes(self) -> int:
+        """The head is a row."""
+        return self.row_bytes
+
+    @property
+    def fetch_beats(self) -> int:
+        """Rows are fetched one by one."""
+        return self.row_beats
+
+    def row_seed(self, image_id: int, generation: int, number: int) -> int:
+        """What stands in the CRC's place of row ``number`` of the image while it is computed."""
+        reversed_bits = int(f"{generation:0{GENERATION_BITS}b}"[::-1], 2)
+        return self.seed(image_id) ^ number ^ reversed_bits
+
+    def pack(self, words: Sequence[int], image_id: int) -> bytes:
+        """The table as it lies in DRAM, in generation 1; rows of zeros are left out: what fails its CRC is a row of zeros."""
+        if len(words) != self.rows:
+            raise ValueError(f"{len(words)} rows: this build has {self.rows}")
+        rows = [self._row(1, self.row_seed(image_id, 0, 0))]
+        for number, word in enumerate(words, 1):
+            rows.append(self._row(word, self.row_seed(image_id, 1, number)) if word else bytes(self.row_bytes))
+        return b"".join(rows)
+
+    def unpack(self, data: bytes, image_id: int) -> list[int]:
+        """The rows; ``ValueError`` says what is wrong with the head or the length of ``data``."""
+        if len(data) != self.total_bytes:
+            raise ValueError(f"learned tables: {len(data)} bytes, not {self.total_bytes}")
+        head = self._word(data, 0, self.row_seed(image_id, 0, 0))
+        if head is None:
+            raise ValueError(f"learned tables: not rows of the build {self.config.name!r} and image {image_id:#010x}")
+        generation = head & ((1 << GENERATION_BITS) - 1)
+        numbers = range(1, self.rows + 1)
+        return [self._word(data, number, self.row_seed(image_id, generation, number)) or 0 for number in numbers]
+
+    def _row(self, word: int, seed: int) -> bytes:
+        return sealed(seed, (word << _CRC_BITS).to_bytes(self.row_bytes, "little"))
+
+    def _word(self, data: bytes, number: int, seed: int) -> int | None:
+        row = data[number * self.row_bytes : (number + 1) * self.row_bytes]
+        if chunk_crc(seed, row) != int.from_bytes(row[: _CRC_BITS // 8], "little"):
+            return None
+        return int.from_bytes(row, "little") >> _CRC_BITS
+
+
+#: Images by their magic.
+IMAGES: tuple[type[TableImage], ...] = (CctImage, StpImage, StpRowsImage)
 
 
 def table_images(config: EngineConfig) -> tuple[TableImage, ...]:
     """The images of a build, by ``Table``."""
-    return tuple(image(config) for image in IMAGES)
+    return CctImage(config), (StpImage if config.stp_rows is RowsHome.CHIP else StpRowsImage)(config)
+
+
+def streamed_images(config: EngineConfig) -> tuple[TableImage, ...]:
+    """Those that the table port copies from and to DRAM, by ``Table``."""
+    return tuple(image for image in table_images(config) if image.streamed)
 
 
 def image_under(policy: Policy, config: EngineConfig) -> TableImage:

@@ -1,4 +1,4 @@
-"""The DMA reader: fetches chunks, router images, hidden sections and learned tables from DRAM, demand before prefetch, checked by CRC-32C.
+"""The DMA reader: fetches chunks, sections and learned tables from DRAM, demand before prefetch, checked by CRC-32C.
 
     i_demand   -> FetchChannel -.                  .-> o_write, o_router, o_table, o_hidden
                                 >- BurstArbiter -> AR ... R -> FetchReceiver -+-> o_landed

@@ -97,6 +97,8 @@ class Experiment:
             recorder = Recorder(quantised.shape, checked)
             reference = self.model.reference
             inner, reference.moe = reference.moe, recorder
+            # An instance's own comes before its class's.
+            entering, reference.entering = reference.entering, recorder.entering
             try:
                 tokens = list(ids)
                 written = self.model.decode(tokens)
@@ -109,7 +111,7 @@ class Experiment:
                         written = text
                     on_token()
             finally:
-                reference.moe = inner
+                reference.moe, reference.entering = inner, entering
         workload = recorder.workload(0, len(ids), tokens)
         text = self.model.decode(tokens[len(ids) :])
         return Generation(text, workload, checked.bit_exact, checked.routing_exact, checked.first_difference)

@@ -5,7 +5,7 @@ last result of the prompt to the last result. *On demand* is streaming execution
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stmoe.model.config import EngineConfig, Policy
+from stmoe.model.images import check_image, read_header
+from stmoe.model.predictor.sections import Section
 from stmoe.model.predictor.st_moe import LITERAL, Params, tuned
 from stmoe.model.predictor.stp_config import THRESHOLD
 from stmoe.model.predictor.tables import image_under
@@ -20,9 +22,12 @@ from stmoe.sim.build import Build
 from stmoe.sim.dram.config import OperatingPoint
 from stmoe.sim.engine import Engine
 from stmoe.sim.errors import UserError
-from stmoe.sim.session import Session, Setting
+from stmoe.sim.hidden_weights import WEIGHTS, hidden_image
+from stmoe.sim.session import Session, Setting, hidden_address
 from stmoe.sim.workload import Workload
 
+#: Least score of a gate that is worth a prefetch: 128 is the k-th best expert, a step a 64th of a logit.
+GATE_THRESHOLD = 112
 #: The policy all speed-ups refer to, and the one above all.
 ON_DEMAND = "lru"
 ORACLE = "oracle"
@@ -34,18 +39,34 @@ def literal(_top_k: int) -> Params:
 
 
 def log_odds(_top_k: int) -> Params:
-    """A threshold on the log odds that STP answers with."""
+    """A threshold on the log odds that STP, rankers and their mix answer with."""
     return replace(LITERAL, threshold=THRESHOLD)
+
+
+def logits(_top_k: int) -> Params:
+    """A threshold on what gates answer with."""
+    return replace(LITERAL, threshold=GATE_THRESHOLD)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What a name on the command line stands for; ``predictor``: its parameters for a model's top-k. See ``Setting``."""
+    """What a name on the command line stands for. See ``Setting``.
+
+    Attributes
+    ----------
+    predictor : its parameters for a model's top-k.
+    weights : of ``WEIGHTS``, what the hidden image is made of; None for policies without one.
+    """
 
     policy: Policy
     serial: bool = False
     demote: bool = False
     predictor: Callable[[int], Params] = literal
+    weights: str | None = None
+
+
+def _hidden(weights: str, predictor: Callable[[int], Params], policy: Policy = Policy.HIDDEN) -> Choice:
+    return Choice(policy=policy, demote=True, predictor=predictor, weights=weights)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +80,9 @@ class Learned:
 #: Begins with nothing, keeps nothing.
 FORGOTTEN = Learned()
 #: Policies whose predictor has tables that outlast a run.
-LEARNING = (Policy.HT, Policy.CCT, Policy.ST_MOE, Policy.STP)
+LEARNING = (Policy.HT, Policy.CCT, Policy.ST_MOE, Policy.STP, Policy.FUSION)
+#: Policies that are told words, if the build has rows for them.
+WORDED = (Policy.STP, Policy.FUSION)
 #: Learned tables begin at a multiple of this.
 TABLE_ALIGNMENT = 4096
 
@@ -74,6 +97,15 @@ SETTINGS: dict[str, Choice] = {
     "st-moe-tuned": Choice(policy=Policy.ST_MOE, predictor=tuned),
     "st-moe-demote": Choice(policy=Policy.ST_MOE, predictor=tuned, demote=True),
     "stp": Choice(policy=Policy.STP, predictor=log_odds, demote=True),
+    "next-gate": _hidden("next-gate", logits),
+    "next-gate-late": _hidden("next-gate-late", logits),
+    "default-vector": _hidden("default-vector", logits),
+    "pre-attention": _hidden("pre-attention", log_odds),
+    "two-token-early": _hidden("two-token-early", log_odds),
+    "two-token-late": _hidden("two-token-late", log_odds),
+    "fusion-gate": _hidden("next-gate-late", log_odds, Policy.FUSION),
+    "fusion-early": _hidden("two-token-early", log_odds, Policy.FUSION),
+    "fusion": _hidden("two-token-late", log_odds, Policy.FUSION),
     "oracle": Choice(policy=Policy.ORACLE),
 }
 
@@ -154,6 +186,12 @@ def _measures(workload: Workload, config: EngineConfig, counters: Mapping[str, i
     }
 
 
+def _states(workload: Workload) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    if workload.states is None or workload.state_exponents is None:
+        raise UserError("the workload has no states before attention, which this policy's weights look at")
+    return workload.states, workload.state_exponents
+
+
 def run_policy(
     build: Build,
     config: EngineConfig,
@@ -164,27 +202,38 @@ def run_policy(
     window: int,
     *,
     learned: Learned = FORGOTTEN,
+    sections: Sequence[Section] | None = None,
     before_token: Callable[[int, Engine], None] = lambda token, engine: None,
     engine_out: list[Engine] | None = None,
 ) -> PolicyRun:
     """Run ``workload`` under the policy ``name``. ``engine_out`` receives the engine, to be closed by the caller.
 
+    ``sections`` take the place of the policy's own in the hidden image, for another model than the project's.
     ``learned.loaded`` is in place before the first token; ``learned.saved`` is written after the last counter has been read.
 
     ``image`` is what lies in memory, and need not be what the golden answers were computed from: a difference shows as
     ``bit_exact`` false.
     """
     chosen = setting(name, config, workload.shape.top_k, window)
-    tables = -(-image.size // TABLE_ALIGNMENT) * TABLE_ALIGNMENT
+    weights = SETTINGS[name].weights
+    if weights is not None and sections is None:
+        sections = WEIGHTS[weights]()
+    hidden, end = None, image.size
+    if weights is not None and sections is not None:
+        layout = check_image(read_header(image), config)
+        hidden = hidden_image(sections, config, workload.shape, read_header(image).image_id)
+        end = hidden_address(layout) + len(hidden)
+    tables = -(-end // TABLE_ALIGNMENT) * TABLE_ALIGNMENT
     keeps = learned != FORGOTTEN
-    size = tables + image_under(chosen.policy, config).total_bytes if keeps else image.size
+    size = tables + image_under(chosen.policy, config).total_bytes if keeps else end
     engine = Engine(build, point, np.zeros(size, np.uint8), config)
     started = time.perf_counter()
-    session = Session(engine, config, image, chosen, tables=tables if keeps else None)
+    session = Session(engine, config, image, chosen, hidden=hidden, tables=tables if keeps else None)
     if learned.loaded is not None:
         session.load_tables(learned.loaded)
     bit_exact = routing_exact = True
-    words = chosen.policy is Policy.STP and config.stp_fitted.token_bits > 0
+    words = chosen.policy in WORDED and config.stp_fitted.token_bits > 0
+    states = _states(workload) if hidden is not None and any(s.late for s in sections or ()) else None
     for t in range(len(workload.tokens)):
         if t == workload.prompt_tokens:
             engine.command(clear_counters=1)
@@ -194,6 +243,8 @@ def run_policy(
             session.announce(workload.sequence, t, word)
         for layer in range(workload.shape.layers):
             hint = workload.next_layer_ids(t, layer) if chosen.policy is Policy.ORACLE else None
+            if states is not None:
+                session.state(layer, workload.sequence, t, states[0][t, layer], int(states[1][t, layer]))
             x16, exponent = workload.x16[t, layer], int(workload.exponents[t, layer])
             result = session.layer(layer, workload.sequence, t, x16, exponent, hint, word)
             bit_exact &= bool(np.array_equal(result.y, workload.y[t, layer]))

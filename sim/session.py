@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from stmoe.model.config import EngineConfig, ModelShape, Policy
 from stmoe.model.error_codes import ErrorCode
-from stmoe.model.images import ImageHeader, ImageLayout, check_image, read_header
+from stmoe.model.images import ALIGNMENT, ImageHeader, ImageLayout, check_image, read_header
 from stmoe.model.moe import LayerResult
 from stmoe.model.predictor.st_moe import LITERAL, Params
 from stmoe.model.predictor.tables import TableImage, image_under
 from stmoe.model.registers import address_values, register_map, shape_values
 from stmoe.sim.engine import Engine, EngineError
 from stmoe.sim.errors import UserError
-from stmoe.sim.messages import Activations, Announcement, Hint, Result
+from stmoe.sim.messages import Activations, Announcement, Hint, Result, State
 
 #: Cycles in which a start is decided.
 START_CYCLES = 8
@@ -59,10 +59,28 @@ class Setting:
             raise UserError(f"budget = {self.budget}: must be 0 to {NO_BUDGET} chunks")
 
 
-def table_values(tables: TableImage, layout: ImageLayout, address: int) -> dict[str, int]:
-    """The registers that give learned tables a place in DRAM at ``address``, above the image; they alone may be written."""
+def hidden_address(layout: ImageLayout) -> int:
+    """Where the hidden image lies in DRAM: behind the expert image."""
+    return -(-(layout.base + layout.total_bytes) // ALIGNMENT) * ALIGNMENT
+
+
+def hidden_values(hidden: bytes, layout: ImageLayout) -> dict[str, int]:
+    """The registers that tell of a hidden image at ``hidden_address``."""
+    address = hidden_address(layout)
+    return {
+        **address_values("HIDDEN_BASE", address),
+        "HIDDEN_BYTES": len(hidden) // layout.shape.layers,
+        **address_values("READ_WINDOW_LIMIT", address + len(hidden) - 1),
+    }
+
+
+def table_values(tables: TableImage, end: int, address: int) -> dict[str, int]:
+    """The registers that give learned tables a place in DRAM at ``address``; they alone may be written.
+
+    ``end`` : first address above the images, which tables must not overwrite.
+    """
     last = address + tables.total_bytes - 1
-    if address < layout.base + layout.total_bytes:
+    if address < end:
         raise UserError(f"learned tables at {address:#x} would overwrite the model's image")
     return {
         **address_values("TABLE_BASE", address),
@@ -110,7 +128,8 @@ class Session:
     config : the build.
     image : packed model (docs/interfaces.md §1).
     setting : policy, window and the rest.
-    tables : address of the learned tables above the image, for a session that saves or loads them.
+    hidden : the hidden image (docs/predictors.md), for policies that read it; it is put behind ``image``.
+    tables : address of the learned tables above both, for a session that saves or loads them.
 
     Attributes
     ----------
@@ -124,6 +143,7 @@ class Session:
         image: NDArray[np.uint8],
         setting: Setting,
         *,
+        hidden: bytes | None = None,
         tables: int | None = None,
     ):
         self.engine, self.config, self.setting = engine, config, setting
@@ -133,10 +153,15 @@ class Session:
         engine.load(image, self.layout.base)
         engine.reset()
         engine.write_all(register_values(config, self.layout, self.header.image_id, setting))
+        end = self.layout.base + self.layout.total_bytes
+        if hidden is not None:
+            engine.load(hidden, hidden_address(self.layout))
+            engine.write_all(hidden_values(hidden, self.layout))
+            end = hidden_address(self.layout) + len(hidden)
         self._tables = tables
         self.table_image = image_under(setting.policy, config)
         if tables is not None:
-            engine.write_all(table_values(self.table_image, self.layout, tables))
+            engine.write_all(table_values(self.table_image, end, tables))
         engine.command(start=1)
         # A start is checked for some cycles before it is accepted or refused.
         engine.run_window(START_CYCLES)
@@ -152,10 +177,23 @@ class Session:
 
         It is known half a window after the last result: the other half of the host's work, from embedding to router, follows.
         """
-        if self._answered:
+        self._pass_half()
+        self.engine.send(Announcement(sequence, token, word).encode(self.config.bus_bytes))
+
+    def state(self, layer: int, sequence: int, token: int, x16: NDArray[np.int64], exponent: int) -> None:
+        """Send the residual stream before a layer's attention, which the host has as soon as the last result is in.
+
+        That of layer 0 is the token's embedding: known with its word.
+        """
+        if layer == 0:
+            self._pass_half()
+        self.engine.send(State(layer, exponent, sequence, token, x16).encode(self.config.bus_bytes))
+
+    def _pass_half(self) -> None:
+        """Let half of the window before layer 0 pass, once."""
+        if self._answered and not self._passed:
             self._passed = self.setting.window // 2
             self.engine.run_window(self._passed)
-        self.engine.send(Announcement(sequence, token, word).encode(self.config.bus_bytes))
 
     def layer(
         self,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from stmoe.model.config import ModelShape
 from stmoe.model.moe import LayerResult, QuantisedModel, moe_layer
 from stmoe.model.numerics import Y_FRAC, quantise_activations
+from stmoe.model.predictor.hidden import unit_rms
 from stmoe.model.reference import Cache, Positions, Reference
 
 #: (layer, sequence, token, x16 [d], exponent) → the layer's result, from whatever computes it.
@@ -29,6 +30,8 @@ class Workload:
     x16, exponents : activations, [T, L, d] and [T, L].
     ids, weights : slots executed, [T, L, slots].
     y : golden results, Q15.16, [T, L, d].
+    states, state_exponents : the residual stream before every layer's attention, divided by its root mean square, as
+        activations are; None where the host's part was not recorded.
     """
 
     shape: ModelShape
@@ -40,6 +43,8 @@ class Workload:
     ids: NDArray[np.int64]
     weights: NDArray[np.int64]
     y: NDArray[np.int64]
+    states: NDArray[np.int64] | None = None
+    state_exponents: NDArray[np.int64] | None = None
 
     @property
     def decode_tokens(self) -> int:
@@ -54,6 +59,7 @@ class Workload:
             self.sequence,
             self.prompt_tokens,
             *(a[:end] for a in (self.tokens, self.x16, self.exponents, self.ids, self.weights, self.y)),
+            *(None if a is None else a[:end] for a in (self.states, self.state_exponents)),
         )
 
     def next_layer_ids(self, token: int, layer: int) -> tuple[int, NDArray[np.int64]] | None:
@@ -84,6 +90,7 @@ class Recorder:
         self._x16: list[NDArray[np.int64]] = []
         self._exponents: list[int] = []
         self._results: list[LayerResult] = []
+        self._states: list[tuple[NDArray[np.int64], int]] = []
 
     def __call__(self, layer: int, x: NDArray[np.float32], positions: Positions) -> NDArray[np.float32]:
         """The hook of ``Reference``: x [1, d] after the norm, y [1, d] to add."""
@@ -95,6 +102,10 @@ class Recorder:
         self._exponents.append(exponent)
         self._results.append(result)
         return np.ldexp(result.y.astype(np.float32), -Y_FRAC)[None].astype(np.float32)
+
+    def entering(self, index: int, x: NDArray[np.float32]) -> None:
+        """The hook of ``Reference``: the residual stream [1, d] as it enters a layer."""
+        self._states.append(quantise_activations(unit_rms(x)[0]))
 
     def workload(self, sequence: int, prompt_tokens: int, tokens: list[int]) -> Workload:
         """What was recorded, for ``tokens`` in the order in which they were computed."""
@@ -109,6 +120,8 @@ class Recorder:
             np.array([r.ids for r in self._results], np.int64).reshape(*grid, -1),
             np.array([r.weights for r in self._results], np.int64).reshape(*grid, -1),
             np.array([r.y for r in self._results], np.int64).reshape(*grid, -1),
+            np.array([x16 for x16, _ in self._states], np.int64).reshape(*grid, -1) if self._states else None,
+            np.array([e for _, e in self._states], np.int64).reshape(grid) if self._states else None,
         )
 
 

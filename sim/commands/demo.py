@@ -6,7 +6,17 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from stmoe.sim.commands.run import DEFAULT_WINDOW, LIVE_POLICY, Corrupt, Frames, Memory, Preset, Seed, prepare
+from stmoe.sim.commands.run import (
+    DEFAULT_WINDOW,
+    LIVE_POLICY,
+    Corrupt,
+    Frames,
+    Memory,
+    Preset,
+    Seed,
+    policies_to_run,
+    prepare,
+)
 from stmoe.sim.compiled import TIMELINE
 from stmoe.sim.engine import Engine
 from stmoe.sim.experiment import Experiment
@@ -23,6 +33,8 @@ TOKENS = 32
 #: Windows beside the default one, and the tokens and policies run at them.
 OTHER_WINDOWS = (0, 4 * DEFAULT_WINDOW)
 OTHER_POLICIES = (ON_DEMAND, "st-moe", "stp", ORACLE)
+#: Policies on hidden states that say nothing more beside ``two-token-early`` and ``fusion-early``.
+LEFT_OUT = tuple(n for n, c in SETTINGS.items() if c.weights and n not in ("two-token-early", "fusion-early"))
 OTHER_TOKENS = 8
 #: Decode tokens before the one that is drawn: the tables have learned something by then.
 DRAWN_AFTER = 8
@@ -86,7 +98,8 @@ def run(
     console.print("\n")
     workload = generation.workload
     short = workload.head(min(OTHER_TOKENS, workload.decode_tokens))
-    jobs = [(name, DEFAULT_WINDOW, workload) for name in SETTINGS]
+    names = [name for name in policies_to_run(None, experiment.config, PROJECT_WEIGHTS) if name not in LEFT_OUT]
+    jobs = [(name, DEFAULT_WINDOW, workload) for name in names]
     jobs += [(name, window, short) for window in OTHER_WINDOWS for name in OTHER_POLICIES]
     with console.status("the same tokens under every policy") as status:
         finished = []

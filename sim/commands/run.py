@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from stmoe.model.config import EngineConfig
 from stmoe.model.images import read_header
 from stmoe.model.predictor.tables import image_under
 from stmoe.sim.commands.presets import find_preset
@@ -15,10 +16,12 @@ from stmoe.sim.compiled import compile_engine
 from stmoe.sim.dram.points import operating_point
 from stmoe.sim.errors import UserError
 from stmoe.sim.experiment import Experiment
+from stmoe.sim.hidden_weights import misfit
 from stmoe.sim.language_model import PROJECT_WEIGHTS, LanguageModel, plant_fault
 from stmoe.sim.policies import LEARNING, ON_DEMAND, ORACLE, SETTINGS, Learned, PolicyRun, compare
 from stmoe.sim.progress import shown
 from stmoe.sim.summary import print_table, summary
+from stmoe.sim.traces.recording import digest
 from stmoe.sim.workload import Sampler
 
 NAME = "run"
@@ -97,12 +100,25 @@ def check_tables(experiment: Experiment, name: str, learned: Learned, source: Pa
         raise UserError(f"{source}: {error}") from None
 
 
+def policies_to_run(chosen: list[str] | None, config: EngineConfig, weights: Path) -> list[str]:
+    """The policies asked for, or all that build and model can run. ``UserError`` for one that they cannot."""
+    for name in chosen or ():
+        if name not in SETTINGS:
+            raise UserError(f"unknown policy {name!r}: known are {', '.join(SETTINGS)}")
+    names = list(dict.fromkeys(chosen or SETTINGS))
+    hidden = [name for name in names if SETTINGS[name].weights is not None]
+    reason = misfit(config, digest(sorted(weights.glob("*.safetensors")))) if hidden else None
+    if reason and chosen:
+        raise UserError(f"policy {hidden[0]!r}: {reason}")
+    return [name for name in names if not reason or name not in hidden]
+
+
 def run(
     prompt: Prompt,
     tokens: Tokens = 32,
     policy: Annotated[
         list[str] | None,
-        typer.Option(help="Policy to run, several times for several; all when left out."),
+        typer.Option(help="Policy to run, several times for several; all that fit build and model when left out."),
     ] = None,
     window: Window = DEFAULT_WINDOW,
     preset: Preset = "demo",
@@ -118,20 +134,18 @@ def run(
 ) -> None:
     """Continue a prompt with every MoE layer on the simulated engine, and compare policies on the same tokens.
 
-    On-demand loading (lru) and the oracle are always run too: they are what speed-ups refer to.
+    On-demand loading (lru) and the oracle are always run too: they are what speed-ups refer to. Policies that predict from hidden
+    states have weights for the project's own model only, and need a build with that predictor.
     """
     if window < 0:
         raise UserError(f"window = {window}: must not be negative")
-    names = list(dict.fromkeys(policy or SETTINGS))
-    for name in names:
-        if name not in SETTINGS:
-            raise UserError(f"unknown policy {name!r}: known are {', '.join(SETTINGS)}")
+    names = policies_to_run(policy, find_preset(preset)[0], weights)
     learned = learned_tables(names, load_tables, save_tables)
     console = Console(stderr=as_json)
     experiment = prepare(preset, memory, weights, corrupt, console, frames)
     for name, tables in learned.items():
         check_tables(experiment, name, tables, load_tables)
-    live = next((n for n in names if n != ORACLE), LIVE_POLICY)
+    live = next((n for n in names if n != ORACLE and SETTINGS[n].weights is None), LIVE_POLICY)
     console.print(f"[dim]{prompt}[/dim]", end="", highlight=False, markup=True)
     generation = experiment.generate(
         prompt,

@@ -9,6 +9,7 @@ from stmoe.model.config import Policy
 from stmoe.model.counters import COUNTERS
 from stmoe.model.presets import PRESETS, TEST_SHAPE
 from stmoe.sim.errors import UserError
+from stmoe.sim.hidden_weights import WEIGHTS
 from stmoe.sim.policies import SETTINGS, PolicyRun, _measures, as_row, compare, setting
 from stmoe.sim.report import markdown, update
 from stmoe.sim.session import Setting
@@ -76,7 +77,12 @@ def test_every_policy_has_a_setting_and_an_unknown_one_is_refused_by_name():
     for name in SETTINGS:
         assert isinstance(setting(name, TEST, 2, 5), Setting)
     assert setting("serial", TEST, 2, 5).serial
-    assert [name for name in SETTINGS if setting(name, TEST, 2, 5).demote] == ["st-moe-demote", "stp"]
+    assert [name for name in SETTINGS if setting(name, TEST, 2, 5).demote] == [
+        "st-moe-demote",
+        "stp",
+        *WEIGHTS,
+        *(name for name in SETTINGS if name.startswith("fusion")),
+    ]
     assert setting("oracle", TEST, 2, 5).policy is Policy.ORACLE
     with pytest.raises(UserError, match=r"unknown policy 'lfu': known are none, serial, lru"):
         setting("lfu", TEST, 2, 5)

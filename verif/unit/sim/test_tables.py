@@ -285,7 +285,7 @@ def test_a_window_that_holds_the_correlation_table_does_not_hold_stps(engine):
     session = Session(engine, TEST, IMAGE, STP_SETTING)
     engine.command(stop=1)
     engine.run_window(100)
-    engine.write_all(table_values(TABLES, session.layout, PLACE))
+    engine.write_all(table_values(TABLES, session.layout.base + session.layout.total_bytes, PLACE))
     engine.command(start=1)
     engine.run_window(START_CYCLES)
     before = engine.memory.copy()

@@ -1,8 +1,8 @@
 """The message parser: takes ``s_axis`` apart (docs/interfaces.md §2).
 
 Activations go to the memories of router and tiles as they arrive, routing entries to a register file, hints to a queue, an
-announced word to the predictor; a message that does not have the announced form raises ``bad_message`` and stops the parser,
-since nothing after it can be trusted.
+announced word and states to the predictors; a message that does not have the announced form raises ``bad_message`` and stops the
+parser, since nothing after it can be trusted.
 """
 
 from amaranth import Array, Cat, Module, Mux, Signal, signed
@@ -10,7 +10,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
-from stmoe.hw.layouts import SCORE_BITS, announcement, prediction, shape_layout, token_layout, weights, x_write
+from stmoe.hw.layouts import SCORE_BITS, announcement, prediction, shape_layout, state, token_layout, weights, x_write
 from stmoe.model.config import EngineConfig
 from stmoe.model.error_codes import MessageFault
 
@@ -18,6 +18,7 @@ KIND_ACTIVATIONS = 1
 KIND_ROUTED = 2
 KIND_HINT = 3
 KIND_WORD = 4
+KIND_STATE = 5
 HEADER_BYTES = 16
 
 
@@ -38,18 +39,20 @@ class Frontend(wiring.Component):
 
     Latency: the token is offered in the cycle after its last beat. Throughput: one beat a cycle, except that routing and hint
     entries (4 bytes) take a cycle each. Backpressure: ``i_axis`` is not ready while a token waits to be taken; a hint with more
-    entries than the queue has room for is dropped; a word replaces one that was not taken. Reset: idle, queue empty, no word.
+    entries than the queue has room for is dropped; a word or state replaces one that was not taken: the beats of a state void the one
+    before. Reset: idle, queue empty, no word, no state.
 
     Members
     -------
     i_axis : stream of ``axis_layout``.
-    hints : In, hints are wanted (policy ``oracle``); else they are dropped.
+    hints : In, hints are wanted (policy ``oracle``); else they are dropped. ``states``: In, states are; likewise.
     shape : In, run-time shape.
     x_write : event, a beat of x16 with its number.
     o_token : stream of ``token_layout``; taken when the engine has finished with it.
     external_ids, external_weights : of a routed message, stable while its token is offered.
     o_hint : stream of ``prediction``; the run of one hint message ends with ``last``.
     o_word : stream of ``announcement``.
+    state_write : event, a beat of a state's x16 with its number. ``o_state``: stream of ``state``, after the last of them.
     bad_message : pulse, with ``fault`` saying what is wrong; the parser then stands still until reset.
     idle : no message is half received (hints in the queue may wait).
     """
@@ -60,6 +63,7 @@ class Frontend(wiring.Component):
             {
                 "i_axis": In(stream.Signature(axis_layout(config))),
                 "hints": In(1),
+                "states": In(1),
                 "shape": In(shape_layout(config)),
                 "x_write": Out(x_write(config)),
                 "o_token": Out(stream.Signature(token_layout(config))),
@@ -67,6 +71,8 @@ class Frontend(wiring.Component):
                 "external_weights": Out(weights(config)),
                 "o_hint": Out(stream.Signature(prediction(config))),
                 "o_word": Out(stream.Signature(announcement())),
+                "state_write": Out(x_write(config)),
+                "o_state": Out(stream.Signature(state(config))),
                 "bad_message": Out(1),
                 "fault": Out(MessageFault),
                 "idle": Out(1),
@@ -117,6 +123,8 @@ class Frontend(wiring.Component):
             self.o_token.payload.external.eq(header.kind == KIND_ROUTED),
             self.x_write.address.eq(beats),
             self.x_write.data.eq(beat.data),
+            self.state_write.address.eq(beats),
+            self.state_write.data.eq(beat.data),
             hint.ref.layer.eq(header.layer),
             hint.ref.expert.eq(word[0:12]),
             hint.score.eq(word[12 : 12 + SCORE_BITS]),
@@ -124,6 +132,8 @@ class Frontend(wiring.Component):
         ]
         with m.If(self.o_word.ready):
             m.d.sync += self.o_word.valid.eq(0)
+        with m.If(self.o_state.ready | self.state_write.valid):
+            m.d.sync += self.o_state.valid.eq(0)
         fault = self.fault
         next_entry = [entry.eq(entry + 1), lane.eq(Mux(beat_done, 0, lane + 1))]
         ended = Signal()  # the header's last beat was the message's last
@@ -153,6 +163,7 @@ class Frontend(wiring.Component):
                     KIND_ROUTED: header.count == self.shape.top_k,
                     KIND_HINT: header.count <= experts_total,
                     KIND_WORD: header.count == 0,
+                    KIND_STATE: header.count == 0,
                 }
                 empty_hint = (header.kind == KIND_HINT) & (header.count == 0)
                 is_word = header.kind == KIND_WORD
@@ -163,6 +174,7 @@ class Frontend(wiring.Component):
                     (KIND_ROUTED, "ROUTING"),
                     (KIND_HINT, "HINT"),
                     (KIND_WORD, "WORD"),
+                    (KIND_STATE, "STATE"),
                 ):
                     with m.If(header.kind == kind):
                         with m.If((header.layer >= self.shape.layers) | (is_word & (header.layer != 0))):
@@ -224,17 +236,29 @@ class Frontend(wiring.Component):
                         m.next = "BAD_MESSAGE"
                     with m.Elif(last_entry):
                         m.next = "ACTIVATIONS"
-            with m.State("ACTIVATIONS"):
-                m.d.comb += self.i_axis.ready.eq(1)
-                m.d.comb += self.x_write.valid.eq(self.i_axis.valid)
-                with m.If(self.i_axis.valid):
-                    m.d.sync += beats.eq(beats + 1)
-                    with m.If(beat.last != (beats + 1 == self.shape.d_beats)):
-                        m.d.sync += fault.eq(MessageFault.LENGTH)
-                        m.next = "BAD_MESSAGE"
-                    with m.Elif(beat.last):
-                        m.d.sync += beats.eq(0)
-                        m.next = "TOKEN"
+            for state_name, write, wanted, following in (
+                ("ACTIVATIONS", self.x_write.valid, 1, "TOKEN"),
+                ("STATE", self.state_write.valid, self.states, "OFFER"),
+            ):
+                with m.State(state_name):
+                    m.d.comb += [self.i_axis.ready.eq(1), write.eq(self.i_axis.valid & wanted)]
+                    with m.If(self.i_axis.valid):
+                        m.d.sync += beats.eq(beats + 1)
+                        with m.If(beat.last != (beats + 1 == self.shape.d_beats)):
+                            m.d.sync += fault.eq(MessageFault.LENGTH)
+                            m.next = "BAD_MESSAGE"
+                        with m.Elif(beat.last):
+                            m.d.sync += beats.eq(0)
+                            m.next = following
+            with m.State("OFFER"):
+                m.d.sync += [
+                    self.o_state.valid.eq(self.states),
+                    self.o_state.payload.layer.eq(header.layer),
+                    self.o_state.payload.exponent.eq(header.exponent),
+                    self.o_state.payload.sequence.eq(header.sequence),
+                    self.o_state.payload.token.eq(header.token),
+                ]
+                m.next = "HEADER"
             with m.State("TOKEN"):
                 m.d.comb += self.o_token.valid.eq(1)
                 with m.If(self.o_token.ready):

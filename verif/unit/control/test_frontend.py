@@ -15,7 +15,7 @@ TEST = PRESETS["test"][0]
 CONFIGS = {
     "bus8": TEST,
     "bus16": replace(TEST, bus_bytes=16, lanes=16, burst_bytes=256, frames=48),
-    "bus32": replace(TEST, bus_bytes=32, lanes=32, burst_bytes=256, d_max=128, frames=48),
+    "bus32": replace(TEST, bus_bytes=32, lanes=32, burst_bytes=256, d_max=128, frames=48, hidden_lanes=16),
 }
 SHAPE = {"experts": 8, "top_k": 3, "layers": 3, "shared": 1, "d_beats": 0}
 
@@ -45,14 +45,17 @@ def shape_of(config, d: int) -> dict:
 class Bench:
     """Drives messages; collects x16 writes, tokens, hints and faults until ``settle`` cycles after the last of them."""
 
-    def __init__(self, config, d, messages, rng, *, hints=1, tokens=0, hint_items=0, settle=20, dut=None):
+    def __init__(self, config, d, messages, rng, *, hints=1, states=1, tokens=0, hint_items=0, settle=20, dut=None):
         dut = dut or Frontend(config)
         self.x, self.tokens, self.hints, self.faults, self.external = {}, [], [], [], []
+        self.state_beats, self.states = [], []
         running = [3]
 
         async def drive(ctx):
             ctx.set(dut.shape, shape_of(config, d))
             ctx.set(dut.hints, hints)
+            ctx.set(dut.states, states)
+            ctx.set(dut.o_state.ready, 1)
             for beat in (b for m in messages for b in m):
                 # A parser that has stopped takes nothing more.
                 while not self.faults and rng.random() < 0.3:
@@ -81,9 +84,15 @@ class Bench:
 
         async def watch(ctx):
             while running[0]:
-                _, _, write, bad, fault = await ctx.tick().sample(dut.x_write, dut.bad_message, dut.fault)
+                _, _, write, part, offered, state, bad, fault = await ctx.tick().sample(
+                    dut.x_write, dut.state_write, dut.o_state.valid, dut.o_state.payload, dut.bad_message, dut.fault
+                )
                 if write.valid:
                     self.x[write.address] = write.data
+                if part.valid:
+                    self.state_beats.append((part.address, part.data))
+                if offered:
+                    self.states.append((state.layer, state.exponent, state.sequence, state.token))
                 if bad:
                     self.faults.append(MessageFault(fault))
 
@@ -131,6 +140,61 @@ def test_a_word_is_announced_the_latest_one_counts_and_none_holds_up_the_token(n
 
     simulate(dut, drive, take, timeout_cycles=2000)
     assert [(w.sequence, w.token, w.word) for w in got] == [(5, 9, (1 << 20) - 1)]
+
+
+def state_messages(config, d, rng):
+    """Two states, each before the activations of its layer, and the beats of the states."""
+    vectors = [rng.randbytes(2 * d) for _ in range(4)]
+    messages = []
+    for i, (kind, layer) in enumerate(((5, 0), (1, 0), (5, 2), (2, 2))):
+        routing = [entries([(e, 1) for e in (4, 0, 2)])] if kind == 2 else []
+        messages.append(beats(config, header(kind, layer, i - 2, 3 * len(routing), 7, 20 + i), *routing, vectors[i]))
+    size = config.bus_bytes
+    cut = [(j // size, int.from_bytes(v[j : j + size], "little")) for v in vectors[::2] for j in range(0, 2 * d, size)]
+    return messages, cut
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_state_s_beats_come_with_their_numbers_then_its_header_and_no_token_waits(name, seed):
+    config, rng = CONFIGS[name], random.Random(seed)
+    d = config.d_max // 2
+    messages, cut = state_messages(config, d, rng)
+    bench = Bench(config, d, messages, rng, tokens=2)
+    assert bench.state_beats == cut
+    assert bench.states == [(0, -2, 7, 20), (2, 0, 7, 22)]
+    assert [t[3] for t in bench.tokens] == [21, 23]
+    assert bench.faults == []
+
+
+def test_unwanted_states_are_dropped_without_blocking():
+    config, rng = CONFIGS["bus8"], random.Random(7)
+    bench = Bench(config, 32, state_messages(config, 32, rng)[0], rng, states=0, tokens=2)
+    assert [t[3] for t in bench.tokens] == [21, 23]
+    assert bench.states == bench.state_beats == bench.faults == []
+
+
+def test_the_beats_of_a_state_void_one_that_was_not_taken():
+    config, rng = CONFIGS["bus8"], random.Random(7)
+    dut, seen = Frontend(config), []
+    first, second = (beats(config, header(5, layer), rng.randbytes(64)) for layer in (1, 2))
+
+    async def drive(ctx):
+        ctx.set(dut.shape, shape_of(config, 32))
+        ctx.set(dut.states, 1)
+        for beat in (*first, *second):
+            ctx.set(dut.i_axis.payload, beat)
+            ctx.set(dut.i_axis.valid, 1)
+            await ctx.tick().until(dut.i_axis.ready)
+            ctx.set(dut.i_axis.valid, 0)
+            seen.append(ctx.get(dut.o_state.valid) and ctx.get(dut.o_state.payload.layer))
+        await ctx.tick().repeat(2)
+        seen.append(ctx.get(dut.o_state.valid) and ctx.get(dut.o_state.payload.layer))
+
+    simulate(dut, drive, timeout_cycles=2000)
+    # Ten beats, two of them the header; the first one is offered until the second one's third beat is in.
+    assert seen[:11] == [0] * 10 + [1]
+    assert seen[11:] == [1, *[0] * 8, 2]
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -197,6 +261,11 @@ BAD = {
         MessageFault.EXPERT,
         lambda c: beats(c, header(2, 0, count=3), entries([(4, 1), (0, 1), (4, 1)]), bytes(64)),
     ),
+    "layer of a state": (MessageFault.LAYER, lambda c: beats(c, header(5, 3), bytes(64))),
+    "count of a state": (MessageFault.COUNT, lambda c: beats(c, header(5, 0, count=1), bytes(64))),
+    "short state": (MessageFault.LENGTH, lambda c: beats(c, header(5, 0), bytes(56))),
+    "long state": (MessageFault.LENGTH, lambda c: beats(c, header(5, 0), bytes(72))),
+    "state without a vector": (MessageFault.LENGTH, lambda c: beats(c, header(5, 0))),
     "hinted expert": (MessageFault.EXPERT, lambda c: beats(c, header(3, 0, count=3), entries([(9, 1)] * 3))),
 }
 
@@ -208,4 +277,4 @@ def test_a_bad_message_is_named_and_stops_the_parser(case):
     good = beats(config, header(1, 0), bytes(64))
     bench = Bench(config, 32, [build(config), good], random.Random(1))
     assert bench.faults == [fault]
-    assert bench.tokens == []
+    assert bench.tokens == bench.states == []

@@ -7,6 +7,9 @@
 `timescale 1ns / 1ps
 `default_nettype none
 `include "playback.vh"
+`ifndef ENGINE
+`define ENGINE stmoe_engine  // or what wraps it, with the same ports
+`endif
 
 module playback;
     localparam BUS = `BUS_BYTES * 8;
@@ -51,7 +54,7 @@ module playback;
     wire [`ADDR_BITS-1:0] word = queue_address[head] / `BUS_BYTES + beat_number;
     wire m_rlast = beat_number == queue_length[head];
 
-    stmoe_engine engine (
+    `ENGINE engine (
         .aclk(aclk), .aresetn(aresetn),
         .s_axil_awaddr(awaddr), .s_axil_awvalid(awvalid), .s_axil_awready(awready),
         .s_axil_wdata(wdata), .s_axil_wstrb(4'hf), .s_axil_wvalid(wvalid), .s_axil_wready(wready),

@@ -1,0 +1,1 @@
+"""The engine as a LiteX module. Needs the extra ``litex``."""

@@ -4,12 +4,12 @@
 # pyright: reportAttributeAccessIssue=false, reportGeneralTypeIssues=false, reportArgumentType=false
 # pyright: reportOperatorIssue=false, reportIndexIssue=false
 
-from amaranth import Array, C, Cat, Module, Mux, Signal
+from amaranth import Array, C, Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from stmoe.hw.layouts import router_weights, selected
-from stmoe.hw.memory.sram import Sram
 from stmoe.model.config import EngineConfig, clog2
 
 #: Bits of a unit, and of a router weight as default vectors take it: 0 to 32767.
@@ -83,22 +83,20 @@ class Factors(wiring.Component):
         with m.If(self.routed):
             m.d.sync += [captured.eq(0), ids.eq(self.i_ids)]
 
-        m.submodules.memory = memory = Sram(8 * config.hidden_word_bytes, words, granularity=16)
-        m.d.comb += [
-            memory.read_en.eq(self.read_en),
-            memory.read_addr.eq(self.read_addr),
-            self.read_data.eq(memory.read_data),
-        ]
+        # 16 bits a unit: too small and too wide for block RAM.
+        m.submodules.memory = memory = Memory(shape=unsigned(8 * config.hidden_word_bytes), depth=words, init=[])
+        write, read = memory.write_port(granularity=16), memory.read_port()
+        m.d.comb += [read.en.eq(self.read_en), read.addr.eq(self.read_addr), self.read_data.eq(read.data)]
 
-        def write(index, value):
+        def put(index, value):
             return [
-                memory.write_en.eq(1 << index % lanes),
-                memory.write_addr.eq(index // lanes),
-                memory.write_data.eq(Cat(value, C(0, 16 - FACTOR_BITS)).replicate(lanes)),
+                write.en.eq(1 << index % lanes),
+                write.addr.eq(index // lanes),
+                write.data.eq(Cat(value, C(0, 16 - FACTOR_BITS)).replicate(lanes)),
             ]
 
         with m.If(self.i_unit.valid):
-            m.d.comb += write(self.i_unit.index, self.i_unit.value)
+            m.d.comb += put(self.i_unit.index, self.i_unit.value)
         count = Signal(range(max(words, config.top_k_max) + 1), reset_less=True)
         with m.FSM():
             with m.State("WAIT"):
@@ -106,7 +104,7 @@ class Factors(wiring.Component):
                 with m.If(self.place & captured):
                     m.next = "CLEAR"
             with m.State("CLEAR"):
-                m.d.comb += [memory.write_en.eq(~0), memory.write_addr.eq(count), memory.write_data.eq(0)]
+                m.d.comb += [write.en.eq(~0), write.addr.eq(count), write.data.eq(0)]
                 m.d.sync += count.eq(count + 1)
                 with m.If(count == words - 1):
                     m.d.sync += count.eq(0)
@@ -117,7 +115,7 @@ class Factors(wiring.Component):
                 with m.If(count == ids.count):
                     m.next = "PLACED"
                 with m.Else():
-                    m.d.comb += write(ids.ids[count], factors[count])
+                    m.d.comb += put(ids.ids[count], factors[count])
                     m.d.sync += count.eq(count + 1)
                 with m.If(~self.place):
                     m.next = "WAIT"

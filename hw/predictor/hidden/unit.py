@@ -7,9 +7,10 @@
 # pyright: reportAttributeAccessIssue=false, reportGeneralTypeIssues=false, reportArgumentType=false, reportCallIssue=false
 # pyright: reportOperatorIssue=false, reportIndexIssue=false
 
-from amaranth import Array, Cat, Module, Mux, ResetInserter, Signal, signed
+from contextlib import contextmanager
+
+from amaranth import Cat, Module, Mux, ResetInserter, Signal, signed
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from stmoe.hw.layouts import (
@@ -23,22 +24,15 @@ from stmoe.hw.layouts import (
     state,
     x_write,
 )
+from stmoe.hw.predictor.hidden.answer import Answer
 from stmoe.hw.predictor.hidden.factors import FACTOR_BITS, Factors
-from stmoe.hw.predictor.hidden.rounding import SUM_BITS
 from stmoe.hw.predictor.hidden.rows import FACTORS, plan_layout
 from stmoe.hw.predictor.hidden.scorer import Scorer
 from stmoe.hw.predictor.hidden.section import SectionMemory
 from stmoe.hw.predictor.hidden.vectors import BEFORE_ATTENTION, SIGNALS, Vectors, job_layout
-from stmoe.hw.predictor.report import Report
-from stmoe.hw.router.topk import TopK
 from stmoe.model.config import EngineConfig, clog2
 
 SHIFT_MAX = 63
-#: What a score of even odds is, and the steps of a Q.10 sum that raise it by one: 64ths of a gate's logit, sixteenths of log odds.
-SCORE_EVEN = 128
-SCORE_MAX = (1 << SCORE_BITS) - 1
-GATE_STEP_BITS = 4
-RANKER_STEP_BITS = 6
 
 
 def head_layout() -> data.StructLayout:
@@ -54,9 +48,9 @@ class HiddenPredictor(wiring.Component):
     (13 with 8 multipliers); of a ranker ``latency`` later; with default vectors ``3 + words + k`` later (words of ``Factors``), and
     later still if the router's weights are not valid by cycle 5.
 
-    A routing or state ends what is being computed, but an answer that has begun is given in full, and what came meanwhile waits for it
-    (the last of all). Backpressure on the prediction holds up nothing else. Where nobody is predicted no answer is
-    sent. Reset forgets all vectors and stops; CLEAR is not for it.
+    A routing ends what is being computed, and so does a state message what another one began, but an answer that has begun is given
+    in full. What comes meanwhile waits for it, and is replaced by what comes later. Backpressure on the prediction holds up no input.
+    Where nobody is predicted no answer is sent. Reset forgets all vectors and stops; CLEAR is not for it.
 
     Parameters
     ----------
@@ -75,7 +69,7 @@ class HiddenPredictor(wiring.Component):
     o_want : layers whose sections are wanted. ``slot``: In, where the one at ``o_want`` is, when it is taken.
     o_prediction : one run of items an answer.
     o_scores : event, every expert's score, sent or not.
-    target_layer, target_token : Out, what ``o_scores`` and ``o_prediction`` are for.
+    target_layer, target_sequence, target_token : Out, what ``o_scores`` and ``o_prediction`` are for.
     busy : Out, something is being asked for, computed or answered.
     """
 
@@ -98,6 +92,7 @@ class HiddenPredictor(wiring.Component):
                 "o_prediction": Out(stream.Signature(prediction(config))),
                 "o_scores": Out(score_event(config)),
                 "target_layer": Out(config.layer_bits),
+                "target_sequence": Out(32),
                 "target_token": Out(32),
                 "busy": Out(1),
             }
@@ -113,16 +108,22 @@ class HiddenPredictor(wiring.Component):
         stopped = Signal()
         scorer = Scorer(config)
         m.submodules.scorer = ResetInserter(stopped)(scorer)
+        m.submodules.answer = answer = Answer(config)
+        connect(m, answer.o_prediction, flipped(self.o_prediction))
 
-        job, starts, voided = self._jobs(m, vectors, factors)
-        pending = Signal()
+        # What came last, while ``pending``, and what is being done.
+        pending, coming = Signal(), Signal(job_layout(config), reset_less=True)
+        job = Signal(job_layout(config), reset_less=True)
+        self._inputs(m, vectors, factors, pending, coming)
         plan = Signal(plan_layout(config), reset_less=True)
         head = Signal(head_layout(), reset_less=True)
         first = Signal.like(section.base, reset_less=True)
-        scan = Signal()
-        edge = Signal()
+        start = Signal()
         m.d.comb += [
             vectors.job.eq(job),
+            self.target_layer.eq(job.layer),
+            self.target_sequence.eq(job.sequence),
+            self.target_token.eq(job.token),
             section.i_write.eq(self.i_write),
             section.slot.eq(self.slot),
             section.read_en.eq(scorer.fetch),
@@ -139,8 +140,14 @@ class HiddenPredictor(wiring.Component):
             scorer.signal.eq(vectors.read_data),
             scorer.factors.eq(factors.read_data),
             stopped.eq(1),
+            answer.shape.eq(self.shape),
+            answer.threshold.eq(self.threshold),
+            answer.layer.eq(job.layer),
+            answer.gate.eq(plan.units == 0),
+            answer.clear.eq(scorer.start),
+            answer.i_sum.eq(scorer.o_sum),
+            self.o_scores.eq(answer.o_scores),
         ]
-        reported = self._answer(m, scorer, plan.units == 0, edge, scan)
 
         # The section wanted: the job's, or when nothing is to be done the one that the next job will want.
         asking, asked = Signal(), Signal(config.layer_bits, reset_less=True)
@@ -154,33 +161,39 @@ class HiddenPredictor(wiring.Component):
         ranker = head.units != 0
         known = Signal(SIGNALS)
         m.d.comb += known.eq(Cat(vectors.signals[i].known for i in range(SIGNALS)))
-        ended = pending | voided
+        # Whether the image is late is seen when a section is there: until then, a state does not end what a routing began.
+        early_image = Signal()
+        ended = Signal()
+        m.d.comb += ended.eq((pending & (job.late | ~coming.late)) | (self.i_state_x.valid & job.late))
+
+        @contextmanager
+        def stage(name: str):
+            """A state that what comes may end."""
+            with m.State(name):
+                yield
+                with m.If(ended):
+                    m.next = "IDLE"
 
         with m.FSM() as fsm:
             m.d.comb += self.busy.eq(~fsm.ongoing("IDLE") | pending | asking)
             with m.State("IDLE"):
-                with m.If(pending & ~asking & ~voided):
-                    m.d.sync += [pending.eq(0), asking.eq(1), asked.eq(job.layer), ahead.eq(0)]
+                m.d.comb += start.eq(pending & ~asking & ~(self.i_state_x.valid & coming.late))
+                with m.If(start & ~(coming.late & early_image)):
+                    m.d.sync += [job.eq(coming), asking.eq(1), asked.eq(coming.layer), ahead.eq(0)]
                     m.next = "SECTION"
                 with m.Elif(ahead & ~asking & ~pending):
                     m.d.sync += [asking.eq(1), asked.eq(ahead_layer), ahead.eq(0)]
-            with m.State("SECTION"):
+            with stage("SECTION"):
                 m.d.sync += first.eq(section.base)
-                with m.If(ended):
-                    m.next = "IDLE"
-                with m.Elif(self.o_want.ready):
+                with m.If(self.o_want.ready):
                     m.next = "HEAD"
-            with m.State("HEAD"):
+            with stage("HEAD"):
                 m.d.comb += [section.read_en.eq(1), section.read_addr.eq(first)]
                 m.next = "TAKE"
-                with m.If(ended):
-                    m.next = "IDLE"
-            with m.State("TAKE"):
+            with stage("TAKE"):
                 m.d.sync += [head.eq(section.read_data), first.eq(first + config.hidden_head_words)]
                 m.next = "CHECK"
-                with m.If(ended):
-                    m.next = "IDLE"
-            with m.State("CHECK"):
+            with stage("CHECK"):
                 m.d.sync += [plan.units.eq(head.units), plan.sources.eq(head.sources), plan.known.eq(known)]
                 for i in range(SIGNALS):
                     signal = vectors.signals[i]
@@ -192,54 +205,40 @@ class HiddenPredictor(wiring.Component):
                 m.next = "BEGIN"
                 with m.If(head.sources[FACTORS] & ~ranker):
                     m.next = "WEIGH"
-                with m.If(ended):
-                    m.next = "IDLE"
-                with m.Elif((late != job.late) | ~(head.sources[:SIGNALS] & known).any()):
+                with m.If(head.sources[:SIGNALS].any()):
+                    m.d.sync += early_image.eq(~late)
+                with m.If((late != job.late) | ~(head.sources[:SIGNALS] & known).any()):
                     m.next = "IDLE"
                     # A late section waits here for its state.
                     with m.If(~late | job.late):
                         m.d.sync += finished
-            with m.State("WEIGH"):
+            with stage("WEIGH"):
                 m.d.comb += factors.place.eq(1)
-                with m.If(ended):
-                    m.next = "IDLE"
-                with m.Elif(factors.placed):
+                with m.If(factors.placed):
                     m.next = "BEGIN"
-            with m.State("BEGIN"):
+            with stage("BEGIN"):
                 m.d.comb += [scorer.start.eq(1), stopped.eq(0)]
                 m.next = "ROWS"
-                with m.If(ended):
-                    m.next = "IDLE"
-            with m.State("ROWS"):
+            with stage("ROWS"):
                 m.d.comb += stopped.eq(0)
-                with m.If(ended):
-                    m.next = "IDLE"
-                with m.Elif(scorer.o_sum.valid & scorer.o_sum.last):
+                with m.If(scorer.o_sum.valid & scorer.o_sum.last):
                     m.next = "EDGE"
-            with m.State("EDGE"):
-                m.d.comb += edge.eq(1)
-                m.d.sync += [self.target_layer.eq(job.layer), self.target_token.eq(job.token)]
+            with stage("EDGE"):
+                m.d.comb += answer.edge.eq(1)
                 m.next = "FIRST"
-                with m.If(ended):
-                    m.next = "IDLE"
-            with m.State("FIRST"):
+            with stage("FIRST"):
                 m.next = "REPORT"
                 m.d.sync += finished
-                with m.If(ended):
-                    m.next = "IDLE"
             with m.State("REPORT"):
-                m.d.comb += scan.eq(1)
-                with m.If(reported):
+                m.d.comb += answer.scan.eq(1)
+                with m.If(answer.done):
                     m.next = "IDLE"
-        with m.If(voided):
+        with m.If(start & ~self.i_routed.valid & ~self.i_state.valid):
             m.d.sync += pending.eq(0)
-        with m.If(starts):
-            m.d.sync += pending.eq(1)
         return m
 
-    def _jobs(self, m, vectors, factors):
-        """Routings and states to the vectors; (the job they make, that they make one, that a late one lost its vector)."""
-        config = self.config
+    def _inputs(self, m, vectors, factors, pending, coming):
+        """Routings and states to the vectors, and what they want to be predicted."""
         m.d.comb += [
             vectors.layers.eq(self.shape.layers),
             vectors.x_layer.eq(self.x_layer),
@@ -261,71 +260,27 @@ class HiddenPredictor(wiring.Component):
             factors.i_ids.ids.eq(taken.ids),
             factors.weights.eq(self.weights),
         ]
-        job = Signal(job_layout(config), reset_less=True)
         last = taken.layer + 1 >= self.shape.layers
+        with m.If(self.i_state_x.valid & coming.late):
+            # Its vector is being replaced.
+            m.d.sync += pending.eq(0)
         with m.If(self.i_routed.valid):
             m.d.sync += [
-                job.layer.eq(Mux(last, 0, taken.layer + 1)),
-                job.sequence.eq(taken.sequence),
-                job.token.eq(taken.token + last),
-                job.late.eq(0),
+                pending.eq(1),
+                coming.layer.eq(Mux(last, 0, taken.layer + 1)),
+                coming.sequence.eq(taken.sequence),
+                coming.token.eq(taken.token + last),
+                coming.late.eq(0),
             ]
         with m.Elif(self.i_state.valid):
             m.d.sync += [
-                job.layer.eq(before.layer),
-                job.sequence.eq(before.sequence),
-                job.token.eq(before.token),
-                job.late.eq(1),
-                job.exponent.eq(before.exponent),
+                pending.eq(1),
+                coming.layer.eq(before.layer),
+                coming.sequence.eq(before.sequence),
+                coming.token.eq(before.token),
+                coming.late.eq(1),
+                coming.exponent.eq(before.exponent),
             ]
-        return job, self.i_routed.valid | self.i_state.valid, self.i_state_x.valid & job.late
-
-    def _answer(self, m, scorer, gate, edge, scan):
-        """Keep the sums; with ``edge``, two cycles later ``scan``, score and report them. Returns that it is done."""
-        config, event = self.config, scorer.o_sum
-        m.submodules.top_k = top_k = TopK(config)
-        m.submodules.sums = sums = Memory(shape=signed(SUM_BITS), depth=config.experts_max, init=[])
-        m.submodules.report = report = Report(config)
-        connect(m, report.o_prediction, flipped(self.o_prediction))
-        write, read = sums.write_port(), sums.read_port()
-        m.d.comb += [
-            top_k.clear.eq(scorer.start),
-            top_k.i_z.valid.eq(event.valid),
-            top_k.i_z.last.eq(event.last),
-            top_k.i_z.expert.eq(event.expert),
-            top_k.i_z.z.eq(event.value),
-            write.en.eq(event.valid),
-            write.addr.eq(event.expert),
-            write.data.eq(event.value),
-        ]
-        # The score of the expert at ``report.expert`` is made of the sum read in the cycle before.
-        at_edge = Signal()
-        level = Signal(signed(SUM_BITS + 1), reset_less=True)
-        shifted = Signal(signed(SUM_BITS + 2))
-        score = Signal(signed(SUM_BITS + 2))
-        m.d.sync += at_edge.eq(edge)
-        with m.If(edge):
-            m.d.comb += read.addr.eq(Array(top_k.ids[i] for i in range(config.top_k_max))[self.shape.top_k - 1])
-        with m.Elif(scan):
-            m.d.comb += read.addr.eq(report.expert + report.taken)
-        with m.If(at_edge):
-            # A gate's scores count from the k-th largest.
-            best = (SCORE_EVEN << GATE_STEP_BITS) - read.data
-            m.d.sync += level.eq(Mux(gate, best, SCORE_EVEN << RANKER_STEP_BITS))
-        m.d.comb += [
-            shifted.eq(read.data + level),
-            score.eq(Mux(gate, shifted >> GATE_STEP_BITS, shifted >> RANKER_STEP_BITS)),
-            report.score.eq(Mux(score < 0, 0, Mux(score > SCORE_MAX, SCORE_MAX, score))),
-            report.experts.eq(self.shape.experts),
-            report.layer.eq(self.target_layer),
-            report.threshold.eq(self.threshold),
-            report.scan.eq(scan),
-            self.o_scores.valid.eq(report.taken),
-            self.o_scores.last.eq(report.expert == self.shape.experts - 1),
-            self.o_scores.expert.eq(report.expert),
-            self.o_scores.score.eq(report.score),
-        ]
-        return report.done
 
 
 def less_one(shift):

@@ -103,7 +103,9 @@ class Vectors(wiring.Component):
                 m.d.sync += taken[parity][commit.layer].eq(free)
 
         def base(layer, place):
-            return (KEPT * layer + place - 1) * groups(config)
+            # Shifts and adds: nothing for which to spend a multiplier.
+            number = (layer << 1) + layer + place - 1
+            return sum(number << i for i in range(groups(config).bit_length()) if groups(config) >> i & 1)
 
         self._store(m, base(self.x_layer, taken[0][self.x_layer] ^ taken[1][self.x_layer]))
         self._signals(m, lambda layer, parity: base(layer, Mux(parity, taken[1][layer], taken[0][layer])))

@@ -252,13 +252,7 @@ class Bench:
             ctx.set(unit.i_routed.payload, {**place, "count": len(event.ids), "ids": padded})
             stream = unit.i_routed
         ctx.set(stream.valid, 1)
-        while True:
-            ready = ctx.get(stream.ready)
-            self.starts.append(self.cycle)
-            await ctx.tick()
-            if ready:
-                break
-            self.starts.pop()
+        await ctx.tick().until(stream.ready)
         ctx.set(stream.valid, 0)
         if event.kind == "routed":
             await ctx.tick().repeat(self.weights_late)
@@ -300,6 +294,8 @@ class Bench:
         target = None
         while True:
             ctx.set(unit.o_prediction.ready, rng.random() >= self.stall)
+            if any(ctx.get(s.valid) and ctx.get(s.ready) for s in (unit.i_routed, unit.i_state)):
+                self.starts.append(self.cycle)
             event, out = ctx.get(unit.o_scores), ctx.get(unit.o_prediction.payload)
             here = (ctx.get(unit.target_layer), ctx.get(unit.target_token))
             if event.valid:

@@ -13,6 +13,8 @@ from stmoe.fpga.sdram.pins import ALL_BANKS, Command, CommandRequest, mode_regis
 #: Refreshes owed before the traffic must stop. JEDEC lets a controller postpone eight (JESD79 for DDR and its successors; for SDR
 #: the datasheets ask for all rows in 64 ms, in any rhythm).
 POSTPONED = 8
+#: Cycles in which the row opener looks before its first ACTIVE: it may begin as much earlier than the chip.
+LOOKING = 3
 
 
 class Refresher(wiring.Component):
@@ -82,6 +84,9 @@ class Refresher(wiring.Component):
 
         waking = Signal(range(timing.init_refreshes + 1), init=timing.init_refreshes)
         stopped = Signal()  # the traffic was stopped: give all that is owed
+        first = Signal()  # after closing the banks
+        more = Signal()
+        m.d.comb += more.eq(Mux(self.ready, first | ((owed != 0) & (stopped | self.idle)), waking != 0))
         with m.FSM():
             with m.State("PAUSE"):
                 with m.If(expired):
@@ -94,25 +99,19 @@ class Refresher(wiring.Component):
                     self.closed.eq(self.quiet),
                 ]
                 with m.If(self.quiet):
-                    m.d.sync += wait("rp")
+                    m.d.sync += [wait("rp"), first.eq(1)]
                     m.next = "REFRESH"
             with m.State("REFRESH"):
-                with m.If(expired):
-                    m.d.comb += [request.valid.eq(1), request.command.eq(Command.REFRESH), paid.eq(self.ready)]
-                    m.d.sync += wait("rfc")
-                    m.next = "REFRESHING"
-            with m.State("REFRESHING"):
-                with m.If(expired):
-                    with m.If(~self.ready):
-                        m.d.sync += waking.eq(waking - 1)
-                        m.next = "REFRESH"
-                        with m.If(waking == 1):
-                            m.next = "MODE"
-                    with m.Elif((owed != 0) & (stopped | self.idle)):
-                        m.next = "REFRESH"
-                    with m.Else():
-                        m.d.sync += self.hold.eq(0)
-                        m.next = "TRAFFIC"
+                with m.If(more):
+                    with m.If(expired):
+                        m.d.comb += [request.valid.eq(1), request.command.eq(Command.REFRESH), paid.eq(self.ready)]
+                        m.d.sync += [wait("rfc"), first.eq(0), waking.eq(waking - ~self.ready)]
+                with m.Elif(~self.ready):
+                    with m.If(expired):
+                        m.next = "MODE"
+                with m.Elif(left <= LOOKING + 2):
+                    m.d.sync += self.hold.eq(0)
+                    m.next = "TRAFFIC"
             with m.State("MODE"):
                 m.d.comb += [
                     request.valid.eq(1),
@@ -127,7 +126,7 @@ class Refresher(wiring.Component):
                     m.next = "TRAFFIC"
             with m.State("TRAFFIC"):
                 m.d.sync += stopped.eq(urgent)
-                with m.If(urgent | (self.idle & (owed != 0))):
+                with m.If(expired & (urgent | (self.idle & (owed != 0)))):
                     m.d.sync += self.hold.eq(1)
                     m.next = "CLOSE"
         return m

@@ -24,8 +24,8 @@ def _quotient(value: Value, power_of_two: int) -> Value:
 class StartCheck(wiring.Component):
     """Checks latched registers against the rules (``ConfigRule``) and derives shape and parameters from them.
 
-    Latency: ``o_rule`` is that of the ``settings`` one cycle ago (it holds a product); everything else is combinational, and means
-    something for legal settings only. Reset: one cycle after, ``o_rule`` is valid.
+    Latency: ``o_rule`` and ``o_shape`` are those of the ``settings`` one cycle ago; everything else is combinational. Shape and
+    parameters mean something for legal settings only. Reset: one cycle after, ``o_rule`` is valid.
 
     Parameters
     ----------
@@ -57,12 +57,15 @@ class StartCheck(wiring.Component):
         m = Module()
         dimensions = Cat(self.settings[name] for name in MODEL_DIMENSIONS)
         m.d.comb += self.o_untouched.eq(dimensions == 0)
+        kept = {}
+        for number, holds in self._rules().items():
+            kept[number] = Signal(name=f"kept_{number.name}", init=1)
+            m.d.sync += kept[number].eq(holds)
+        kept[ConfigRule.ROUTER_BYTES] &= self._router_weights_fit(m)
         # The lowest number wins: later assignments override, so the rules are written in falling order.
-        rule = Signal(5)
-        for number, kept in sorted(self._rules(m).items(), reverse=True):
-            with m.If(~kept):
-                m.d.comb += rule.eq(number)
-        m.d.sync += self.o_rule.eq(rule)
+        for number in sorted(kept, reverse=True):
+            with m.If(~kept[number]):
+                m.d.comb += self.o_rule.eq(number)
         self._elaborate_shape(m)
         self._elaborate_params(m)
         return m
@@ -77,14 +80,26 @@ class StartCheck(wiring.Component):
         field = register_map(self.config)[register].field(name)
         return self.settings[register][field.lsb : field.lsb + field.width]
 
-    def _rules(self, m: Module):
+    def _router_weights_fit(self, m: Module):
+        """Whether the weights fit behind the head of a router image, of the settings one cycle ago: a product, then a comparison."""
+        config = self.config
+        experts, d = self._value("MODEL_EXPERTS"), self._value("MODEL_D")
+        router_bytes = self._value("ROUTER_BYTES")
+        # Only legal factors matter (else an earlier rule is broken), so the product may be that of the bits in range.
+        weights = Signal(config.experts_max.bit_length() + config.d_max.bit_length(), reset_less=True)
+        room = Signal(len(router_bytes), reset_less=True)
+        m.d.sync += [
+            weights.eq(experts[: config.experts_max.bit_length()] * d[: config.d_max.bit_length()]),
+            room.eq(router_bytes - config.router_head_bytes),
+        ]
+        # Bytes come in whole bus words, a weight has two.
+        return room[1:] >= weights
+
+    def _rules(self):
         config = self.config
         experts, top_k, layers = (self._value(f"MODEL_{n}") for n in ("EXPERTS", "TOP_K", "LAYERS"))
         d, d_ff, shared = (self._value(f"MODEL_{n}") for n in ("D", "D_FF", "SHARED"))
         router_bytes = self._value("ROUTER_BYTES")
-        # Only legal factors matter (else an earlier rule is broken), so the product may be that of the bits in range.
-        weights = Signal(config.experts_max.bit_length() + config.d_max.bit_length())
-        m.d.comb += weights.eq(experts[: config.experts_max.bit_length()] * d[: config.d_max.bit_length()])
         counter_max = self._field("PREDICTOR_LEARN", "counter_max")
         steps = [self._field("PREDICTOR_LEARN", name) for name in ("step_up", "step_down", "initial")]
         policy, hidden_bytes = self._value("POLICY"), self._value("HIDDEN_BYTES")
@@ -103,7 +118,7 @@ class StartCheck(wiring.Component):
             ConfigRule.IMAGE_ID: self._value("IMAGE_ID") != 0,
             ConfigRule.ROUTER_BASE: self._base_fits("ROUTER_BASE"),
             ConfigRule.ROUTER_BYTES: _multiple(router_bytes, config.bus_bytes)
-            & (router_bytes >= config.router_head_bytes + 2 * weights),
+            & (router_bytes >= config.router_head_bytes),
             ConfigRule.EXPERT_BASE: self._base_fits("EXPERT_BASE"),
             ConfigRule.READ_WINDOW: self._window_fits("READ_WINDOW"),
             ConfigRule.WRITE_WINDOW: self._window_fits("WRITE_WINDOW"),
@@ -129,7 +144,7 @@ class StartCheck(wiring.Component):
         config, shape = self.config, self.o_shape
         d, d_ff = self._value("MODEL_D"), self._value("MODEL_D_FF")
         weight_beats = _quotient((3 * d) << exact_log2(config.chunk_units), config.bus_bytes)
-        m.d.comb += [
+        m.d.sync += [
             shape.experts.eq(self._value("MODEL_EXPERTS")),
             shape.top_k.eq(self._value("MODEL_TOP_K")),
             shape.layers.eq(self._value("MODEL_LAYERS")),

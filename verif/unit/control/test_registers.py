@@ -325,8 +325,8 @@ def test_the_start_check_equals_its_twin_on_random_settings(config, shape, seed)
 class AllowsTopKOverExperts(StartCheck):
     """A planted bug."""
 
-    def _rules(self, m):
-        return super()._rules(m) | {ConfigRule.TOP_K: self.settings["MODEL_TOP_K"] <= self.config.top_k_max}
+    def _rules(self):
+        return super()._rules() | {ConfigRule.TOP_K: self.settings["MODEL_TOP_K"] <= self.config.top_k_max}
 
 
 def test_a_start_check_that_forgets_a_rule_is_caught():

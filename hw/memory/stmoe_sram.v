@@ -1,7 +1,9 @@
 // The on-chip memory of stmoe: one write port, one read port, one clock (contract: hw/memory/sram.py).
 //
 // Behavioural and parametric: simulators run it as it is, FPGA tools infer block RAM from it (synchronous read with an
-// enable, lane-wise write enables, no reset, no initial contents).
+// enable, lane-wise write enables, no reset, no initial contents). Small ones are asked to become LUT RAM: what is read is
+// in a flip-flop then, and the logic behind it has more than half of a 10 ns cycle that an ECP5's block RAM takes for itself.
+// Define STMOE_NO_LUT_RAM where there is none (iCE40).
 //
 // To use a macro, leave this file out and give a module of the same name, parameters and ports that instantiates it, by
 // WIDTH x DEPTH. To black-box it in yosys, read the design without this file and add `hierarchy` with a
@@ -28,8 +30,13 @@ module stmoe_sram #(
 
     localparam LANES = WIDTH / GRANULARITY;
 
-    // Without it yosys adds a bypass, for a read of the word being written to return what was there before.
+    // Without no_rw_check yosys adds a bypass, for a read of the word being written to return what was there before.
+    // Small is counted in units of 16 words of 4 bits.
+`ifdef STMOE_NO_LUT_RAM
     (* no_rw_check *)
+`else
+    (* no_rw_check, ram_style = ((DEPTH + 15) / 16) * ((WIDTH + 3) / 4) <= 160 ? "distributed" : "auto" *)
+`endif
     reg [WIDTH-1:0] memory [0:DEPTH-1];
 
     integer lane;

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from stmoe.fpga.link.host_link import HostLink
 from stmoe.fpga.yosys import run
 from stmoe.hw.export import SRAM_FILE, PlainTop, to_verilog
 from stmoe.hw.memory import sram
@@ -20,7 +21,12 @@ from stmoe.hw.predictor.stp import StpPredictor
 from stmoe.hw.prefetch.engine import PrefetchEngine
 from stmoe.model.presets import PRESETS
 
-UNITS = {"stp": StpPredictor, "st-moe": StMoePredictor, "prefetch": PrefetchEngine}
+UNITS = {
+    "stp": StpPredictor,
+    "st-moe": StMoePredictor,
+    "prefetch": PrefetchEngine,
+    "host-link": lambda config: HostLink(config, 75_000_000, 3_000_000),
+}
 TOP = "unit"
 #: Seconds; a block takes one or two minutes.
 TIMEOUT = 1800

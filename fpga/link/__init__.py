@@ -1,0 +1,1 @@
+"""The host link: registers, memory and messages over a serial line (docs/link.md)."""

@@ -1,0 +1,1 @@
+"""The host link in hardware, and its golden twin."""

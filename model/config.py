@@ -117,7 +117,6 @@ class EngineConfig:
     router_slots : layers whose router weights fit on chip: all (layers_max), or a power of two.
     cct_ways : successors kept in one row of the cross-layer correlation table (K of the paper).
     cct_counter_bits : width of the saturating confidence of a CCT entry (2 in the paper).
-    prefetch_queue : predicted experts the prefetch engine can rank and hold.
     demand_bursts, prefetch_bursts : outstanding AXI read bursts of either class.
     burst_bytes : longest AXI burst, a power of two, at most 1024.
     addr_bits : width of AXI addresses.
@@ -145,7 +144,6 @@ class EngineConfig:
     router_slots: int = 6
     cct_ways: int = 8
     cct_counter_bits: int = 4
-    prefetch_queue: int = 16
     demand_bursts: int = 8
     prefetch_bursts: int = 2
     burst_bytes: int = 1024
@@ -225,6 +223,11 @@ class EngineConfig:
         _require(16 <= self.addr_bits <= 64, f"addr_bits = {self.addr_bits}: must be 16 to 64")
 
     # Model-side maxima.
+    @property
+    def prefetch_queue(self) -> int:
+        """Experts of a prediction that are ranked and held: each has a row."""
+        return self.experts_max
+
     @property
     def experts_total_max(self) -> int:
         """Routed and shared experts of a layer."""

@@ -1,6 +1,7 @@
-"""Golden model of the prefetch engine (docs/theory.md, "One layer"): from a prediction to the fetches made for it.
+"""Golden model of the prefetch engine (docs/interfaces.md, "Prefetch and demand"): from a prediction to the fetches made for it.
 
-What it says holds when nothing interferes: no verify comes before the last fetch, and the buffer never refuses a frame.
+What it says holds when nothing interferes: no verify comes before the last fetch, and the buffer never refuses a frame. A revision
+is planned anew with what is in the buffer by then and what is left of the budget.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,16 +17,20 @@ Predicted = tuple[int, int, int]
 class Plan:
     """``fetches``: (expert, chunk) in order. ``protected``: the experts protected, in order."""
 
-    fetches: tuple[tuple[int, int], ...]
-    protected: tuple[int, ...]
+    fetches: tuple[tuple[int, int], ...] = ()
+    protected: tuple[int, ...] = ()
+
+    def then(self, revised: "Plan") -> "Plan":
+        """This, as far as it got, and then ``revised``."""
+        return Plan(self.fetches + revised.fetches, self.protected + revised.protected)
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What verification says about a prediction and the chunks fetched for it.
 
-    ``refuted``: the experts that lose their protection, in order. ``demoted``: those of them for which something was fetched,
-    which are given up first if demotion is on.
+    ``refuted``: the experts that lose their protection, in this order, by number. ``demoted``: those of them for which something was
+    fetched, which are given up first if demotion is on.
     """
 
     predicted: int
@@ -37,19 +42,17 @@ class Outcome:
 
 
 def rank(run: Iterable[Predicted], depth: int, shape: ModelShape) -> list[int]:
-    """The best ``depth`` experts of a run, by falling score, ties to the lower expert.
+    """The best ``depth`` experts of a run by falling score, ties to the lower expert. The last score of a repeated one holds.
 
-    An expert that the model does not have, of another layer than the run's first, or that is in the list already, is dropped.
+    An expert that the model does not have, or of another layer than the run's first, is dropped.
     """
-    ranked: list[tuple[int, int]] = []
+    scores: dict[int, int] = {}
     first_layer = None
     for layer, expert, score in run:
         first_layer = layer if first_layer is None else first_layer
-        exists = expert < shape.experts and layer < shape.layers
-        if not exists or layer != first_layer or any(kept == expert for _, kept in ranked):
-            continue
-        ranked = sorted([*ranked, (-score, expert)])[:depth]
-    return [expert for _, expert in ranked]
+        if expert < shape.experts and layer < shape.layers and layer == first_layer:
+            scores[expert] = score
+    return sorted(scores, key=lambda expert: (-scores[expert], expert))[:depth]
 
 
 def plan(ranked: Sequence[int], resident: Mapping[int, int], chunks: int, budget: int) -> Plan:
@@ -66,14 +69,18 @@ def plan(ranked: Sequence[int], resident: Mapping[int, int], chunks: int, budget
 
 
 def verify(ranked: Sequence[int], planned: Plan, routed: Sequence[int]) -> Outcome:
-    """Settle a prediction once the router has chosen ``routed`` for its layer."""
+    """Settle a prediction once the router has chosen ``routed`` for its layer.
+
+    ``ranked`` is the last revision; what was protected for an earlier one has been predicted too.
+    """
     chosen = set(routed)
-    refuted = tuple(expert for expert in planned.protected if expert not in chosen)
+    predicted = {*ranked, *planned.protected}
+    refuted = tuple(sorted(set(planned.protected) - chosen))
     fetched = {expert for expert, _ in planned.fetches}
     useful_chunks = sum(expert in chosen for expert, _ in planned.fetches)
     return Outcome(
-        predicted=len(ranked),
-        useful=len(chosen & set(ranked)),
+        predicted=len(predicted),
+        useful=len(chosen & predicted),
         useful_chunks=useful_chunks,
         wasted_chunks=len(planned.fetches) - useful_chunks,
         refuted=refuted,

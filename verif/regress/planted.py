@@ -19,7 +19,7 @@ from stmoe.hw.control import registers, sequencer
 from stmoe.hw.export import export
 from stmoe.hw.memory import receiver, window
 from stmoe.hw.predictor import history
-from stmoe.hw.prefetch import engine as prefetch_engine
+from stmoe.hw.prefetch import loading
 from stmoe.hw.router import softmax
 from stmoe.hw.top import Engine
 from stmoe.model.config import EngineConfig
@@ -127,9 +127,9 @@ BUGS = (
     ),
     Bug(
         name="engine: prefetching does not look at its budget",
-        module=prefetch_engine,
-        original="left.eq(left - 1),",
-        replacement="left.eq(left - ~BUG),",
+        module=loading,
+        original="left.eq(left - 1)",
+        replacement="left.eq(left - ~BUG)",
         run="oracle with a budget",
         shows="prefetch_chunks",
     ),

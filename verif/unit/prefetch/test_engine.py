@@ -13,19 +13,20 @@ from amaranth.lib import wiring
 
 from stmoe.hw.layouts import BufferOp, LandedStatus
 from stmoe.hw.prefetch import engine as engine_module
+from stmoe.hw.prefetch import settlement as settlement_module
 from stmoe.hw.prefetch.engine import PrefetchEngine
 from stmoe.model.buffer import ExpertBuffer, Landing
 from stmoe.model.config import ModelShape
 from stmoe.model.images import ImageLayout
-from stmoe.model.prefetch import plan, rank, verify
+from stmoe.model.prefetch import Plan, plan, rank, verify
 from stmoe.model.presets import preset
 from stmoe.verif.unit.bench import receive, send, simulate
 from stmoe.verif.unit.buffer.tight import TIGHT
 from stmoe.verif.unit.memory.expert_image import image_values
-from stmoe.verif.unit.mutant import planted
-from stmoe.verif.unit.prefetch.test_rank import payloads
+from stmoe.verif.unit.mutant import plant
+from stmoe.verif.unit.prefetch.test_candidates import payloads
 
-SMALL = dataclasses.replace(TIGHT, experts_max=6, shared_max=0, prefetch_queue=4)
+SMALL = dataclasses.replace(TIGHT, experts_max=6, shared_max=0)
 TEST, TEST_SHAPE = preset("test")
 CASES = {
     "test": (TEST, TEST_SHAPE),
@@ -54,10 +55,10 @@ class WithDma(wiring.Component):
 class Bench:
     """What surrounds the engine, and what is known of it. Speeds are chances per cycle."""
 
-    def __init__(self, case, seed, component=PrefetchEngine, calm=0.3, dma_take=0.5, dma_land=0.05, demote=0):
+    def __init__(self, case, seed, calm=0.3, dma_take=0.5, dma_land=0.05, demote=0):
         self.config, self.shape = case
         self.rng = random.Random(seed)
-        self.dut = component(self.config)
+        self.dut = PrefetchEngine(self.config)
         self.calm, self.dma_take, self.dma_land, self.demote = calm, dma_take, dma_land, demote
         self.buffer = ExpertBuffer(self.config)
         self.image = ImageLayout(self.config, self.shape, base=0x2000)
@@ -248,7 +249,7 @@ class Bench:
         assert self.totals["useful_chunk"] + self.totals["wasted_chunk"] == len(self.fetches)
 
     def random_prediction(self, layer):
-        n = self.rng.randrange(self.config.prefetch_queue + 3)
+        n = self.rng.randrange(self.config.experts_max + 3)
         return [(layer, self.rng.randrange(1 << self.config.expert_bits), self.rng.randrange(6)) for _ in range(n)]
 
     def random_ids(self, predicted):
@@ -273,7 +274,7 @@ def undisturbed(bench, budget):
     async def sequencer(ctx):
         bench.configure(ctx, budget)
         run: list = []
-        planned, ranked = plan([], {}, 4, 0), []
+        planned, ranked = Plan(), []
         for step in range(12):
             layer = step % shape.layers
             ids = bench.random_ids(run)
@@ -324,8 +325,105 @@ def test_undisturbed_fetches_and_counters_are_the_golden_plan(budget, demote):
     assert max(bench.verify_cycles) <= 3 + bench.config.top_k_max
 
 
+def explain(fetches, runs, begun, resident, chunks, budget, shape):
+    """Every plan for which ``fetches`` are made: of each run any number of fetches, of the last one all."""
+    ranked = rank(runs[0], shape.experts, shape)
+    full = plan(ranked, resident, chunks, budget - len(begun.fetches))
+    last = len(runs) == 1
+    for n in [len(full.fetches)] if last else range(len(full.fetches) + 1):
+        done = begun.fetches + full.fetches[:n]
+        if done != fetches[: len(done)]:
+            break
+        if last and len(done) == len(fetches):
+            yield begun.then(full)
+        elif not last:
+            after = {**resident}
+            for expert, chunk in full.fetches[:n]:
+                after[expert] = chunk + 1
+            # Who was protected last depends on the cycle: ``protected`` follows from the commands seen.
+            yield from explain(fetches, runs[1:], Plan(done), after, chunks, budget, shape)
+
+
+def revised(bench, budget, steps):
+    """Layers in a row, up to three revisions of each prediction at any time; the last one is fetched to its end."""
+    rng, shape = bench.rng, bench.shape
+    want = {"predicted": 0, "useful": 0, "useful_chunk": 0, "wasted_chunk": 0}
+
+    async def sequencer(ctx):
+        bench.configure(ctx, budget)
+        planned, ranked = Plan(), []
+        for step in range(steps):
+            layer = step % shape.layers
+            ids = bench.random_ids([(layer, e, 0) for e in (*ranked, *planned.protected)])
+            await bench.verify(ctx, layer, ids)
+            outcome = verify(ranked, planned, ids)
+            for name in want:
+                want[name] += getattr(outcome, name + "s" * name.endswith("chunk"))
+            await bench.demand(ctx, layer, ids)
+            await bench.settle(ctx)
+            assert [ref for op, ref in bench.commands] == [(layer, e) for e in outcome.refuted]
+            bench.commands.clear()
+            bench.fetches.clear()
+            following = (layer + 1) % shape.layers
+            resident = {e: len(x.frames) for (at, e), x in bench.buffer.experts.items() if at == following}
+            runs = [bench.random_prediction(following) for _ in range(rng.choice((1, 2, 3, 4)))]
+            runs = [run for run in runs if rank(run, bench.config.prefetch_queue, shape)]
+            for run in runs:
+                bench.predictions.append(run)
+                await ctx.tick().repeat(rng.choice((1, 20, 100, 300)))
+            await bench.settle(ctx)
+            protected = [ref[1] for op, ref in bench.commands if op is BufferOp.PROTECT]
+            planned, ranked = Plan(), []
+            if runs:
+                ranked = rank(runs[-1], bench.config.prefetch_queue, shape)
+                fetches = tuple((e, c) for _, e, c in bench.fetches)
+                found = list(explain(fetches, runs, Plan(), resident, bench.image.chunks, budget, shape))
+                assert found, "fetched as planned, as far as each prediction got"
+                ends = [protected[len(protected) - len(x.protected) :] == list(x.protected) for x in found]
+                assert any(ends), "the last one from its beginning"
+                planned = Plan(fetches, tuple(protected))
+                assert set(protected) <= {e for run in runs for e in rank(run, bench.config.prefetch_queue, shape)}
+            bench.commands.clear()
+            await bench.execute_layer(ctx, layer, ids)
+        await bench.verify(ctx, (layer + 1) % shape.layers, [])
+        await bench.settle(ctx)
+        outcome = verify(ranked, planned, [])
+        for name in want:
+            want[name] += getattr(outcome, name + "s" * name.endswith("chunk"))
+        assert want["useful"]
+        assert want["useful_chunk"]
+        assert {name: bench.totals[name] for name in want} == want
+        bench.totals["chunks"] = len(bench.fetches)
+        bench.totals["useful_chunk"], bench.totals["wasted_chunk"] = 0, len(bench.fetches)
+
+    return sequencer
+
+
+@pytest.mark.parametrize(("budget", "seed"), [(6, 0), (0xFFFF, 1), (0xFFFF, 2)])
+def test_a_newer_prediction_for_the_same_layer_takes_over_from_its_beginning(budget, seed):
+    bench = Bench(CASES["roomy"], seed, dma_take=1, dma_land=0.3)
+    bench.run(revised(bench, budget, 16))
+
+
+@pytest.mark.parametrize(
+    ("module", "original", "replacement"),
+    [
+        (engine_module, "Mux(active, own, ", "Mux(active, 0, "),
+        (engine_module, "loading.renew.eq(~active)", "loading.renew.eq(1)"),
+        (settlement_module, "(self.named | row.protected)", "self.named"),
+        (settlement_module, "(self.named | row.protected)", "row.protected"),
+        (settlement_module, "with m.If(row.protected):", "with m.If(self.named):"),
+    ],
+)
+def test_bench_catches_in_revisions(monkeypatch, module, original, replacement):
+    plant(monkeypatch, module, [(original, replacement)])
+    bench = Bench(CASES["roomy"], 0, dma_take=1, dma_land=0.3)
+    with pytest.raises((AssertionError, KeyError, TimeoutError)):
+        bench.run(revised(bench, 6, 16), timeout_cycles=20_000)
+
+
 def storm(bench, steps, stray=0.1):
-    """Layers in a row with windows of any length, predictions that come late, twice, or for the wrong layer."""
+    """Layers in a row with windows of any length, predictions that are revised, that come late, twice, or for the wrong layer."""
     rng, shape = bench.rng, bench.shape
 
     async def sequencer(ctx):
@@ -336,16 +434,23 @@ def storm(bench, steps, stray=0.1):
             ids = bench.random_ids(run)
             await bench.verify(ctx, layer, ids)
             following = (layer + 1) % shape.layers
-            run = bench.random_prediction(following)
+            runs = [bench.random_prediction(following) for _ in range(rng.choice((1, 1, 2, 4)))]
+            run = runs[-1]
             early = rng.random() < 0.5
             if early:
-                bench.predictions.append(run)
+                bench.predictions.append(runs[0])
+            if rng.random() < stray:
+                # Too late.
+                bench.predictions.append(bench.random_prediction(layer))
             await bench.demand(ctx, layer, ids)
             if not early:
-                bench.predictions.append(run)
+                bench.predictions.append(runs[0])
             if rng.random() < stray:
                 bench.predictions.append(bench.random_prediction(rng.randrange(1 << bench.config.layer_bits)))
             await ctx.tick().repeat(rng.choice((1, 10, 50, 100, 150, 200)))
+            for revision in runs[1:]:
+                bench.predictions.append(revision)
+                await ctx.tick().repeat(rng.choice((1, 10, 50, 100)))
             await bench.execute_layer(ctx, layer, ids)
             layer = following if rng.random() > stray else rng.randrange(shape.layers)
         # Nothing is chosen any more: all protection must come back, whatever layer was predicted last.
@@ -395,6 +500,69 @@ def test_a_prediction_that_comes_before_its_layers_turn_waits_for_it():
     assert (bench.totals["predicted"], bench.totals["useful"]) == (1, 1)
 
 
+@pytest.mark.parametrize("late", [True, False])
+def test_a_prediction_that_comes_after_its_layers_verify_is_dropped_at_once(late):
+    config, shape = CASES["test"]
+    bench = Bench((config, dataclasses.replace(shape, layers=2)), seed=0)
+
+    async def sequencer(ctx):
+        bench.configure(ctx, 0xFFFF)
+        await bench.verify(ctx, 0, [1, 2])
+        await bench.demand(ctx, 0, [1, 2])
+        bench.predictions.append([(0 if late else 1, 5, 1)])
+        await ctx.tick().repeat(50)
+        assert bool(bench.commands) != late
+        await bench.execute_layer(ctx, 0, [1, 2])
+        await bench.verify(ctx, 1, [3, 4])
+        await bench.demand(ctx, 1, [3, 4])
+        await bench.settle(ctx)
+        assert (BufferOp.PROTECT, (0, 5)) not in bench.commands, "not kept for the next token"
+        await bench.execute_layer(ctx, 1, [3, 4])
+        await bench.verify(ctx, 0, [5, 4])
+
+    bench.run(sequencer)
+    assert bench.totals["predicted"] == (not late)
+
+
+def test_a_prediction_that_comes_too_late_does_not_replace_one_that_waits():
+    bench = Bench(CASES["test"], seed=0)
+
+    async def sequencer(ctx):
+        bench.configure(ctx, 0xFFFF)
+        await bench.verify(ctx, 0, [1, 2])
+        # The layer's own allocations go on for long.
+        bench.predictions += [[(1, 5, 1)], [(0, 6, 1)]]
+        await ctx.tick().repeat(100)
+        assert not bench.predictions
+        await bench.demand(ctx, 0, [1, 2])
+        await bench.settle(ctx)
+        assert [ref for op, ref in bench.commands if op is BufferOp.PROTECT] == [(1, 5)]
+        await bench.execute_layer(ctx, 0, [1, 2])
+        await bench.verify(ctx, 1, [])
+        bench.in_demand = False
+
+    bench.run(sequencer)
+
+
+def test_a_prediction_that_waits_at_verify_counts_though_another_has_begun():
+    bench = Bench(CASES["test"], seed=0)
+
+    async def sequencer(ctx):
+        bench.configure(ctx, 0xFFFF)
+        bench.predictions.append([(0, 1, 5), (0, 2, 4)])
+        await ctx.tick().repeat(60)
+        ctx.set(bench.dut.hold, 1)
+        bench.predictions.append([(0, 2, 5), (0, 3, 4)])
+        while bench.predictions:
+            await ctx.tick()
+        await bench.verify(ctx, 0, [3, 1])
+        await bench.demand(ctx, 0, [3, 1])
+        await bench.settle(ctx)
+
+    bench.run(sequencer)
+    assert (bench.totals["predicted"], bench.totals["useful"]) == (3, 2)
+
+
 def test_disabled_it_does_nothing_and_lets_every_layer_pass():
     bench = Bench(CASES["test"], seed=0)
 
@@ -414,29 +582,29 @@ def test_disabled_it_does_nothing_and_lets_every_layer_pass():
 
 
 @pytest.mark.parametrize(
-    ("original", "replacement"),
+    ("module", "original", "replacement"),
     [
-        ("(position < protected) & ~useful[position]", "(position + 1 < protected) & ~useful[position]"),
-        ("(in_flight.count != 0) & (in_flight.wanted == 0)", "in_flight.count != 0"),
-        ("address.drop.eq(in_flight.drop)", "address.drop.eq(0)"),
+        (settlement_module, "m.Elif(row.chosen)", "m.Elif(1)"),
+        (engine_module, "(in_flight.count != 0) & (in_flight.wanted == 0)", "in_flight.count != 0"),
+        (engine_module, "address.drop.eq(in_flight.drop)", "address.drop.eq(0)"),
     ],
 )
-def test_bench_catches(original, replacement):
-    mutant = planted(engine_module, original, replacement)
-    bench = Bench(CASES["tight"], 0, component=mutant.PrefetchEngine)
+def test_bench_catches(monkeypatch, module, original, replacement):
+    plant(monkeypatch, module, [(original, replacement)])
+    bench = Bench(CASES["tight"], 0)
     with pytest.raises((AssertionError, KeyError, TimeoutError)):
         bench.run(storm(bench, 36), timeout_cycles=5_000)
 
 
-def test_bench_catches_a_demotion_that_does_not_wait_for_what_is_in_flight():
-    mutant = planted(engine_module, "self.o_command.valid.eq(~in_flight.holds)", "self.o_command.valid.eq(1)")
-    bench = Bench(CASES["tight"], 1, component=mutant.PrefetchEngine, demote=1)
+def test_bench_catches_a_demotion_that_does_not_wait_for_what_is_in_flight(monkeypatch):
+    plant(monkeypatch, settlement_module, [("self.o_command.valid.eq(~self.pending)", "self.o_command.valid.eq(1)")])
+    bench = Bench(CASES["tight"], 1, demote=1)
     with pytest.raises(AssertionError, match="cold end"):
         bench.run(storm(bench, 36), timeout_cycles=5_000)
 
 
-def test_bench_catches_a_demotion_of_what_was_resident_before():
-    mutant = planted(engine_module, "self.demote & fetched_any", "self.demote")
-    bench = Bench(CASES["roomy"], 5, component=mutant.PrefetchEngine, dma_take=1, dma_land=0.3, calm=0, demote=1)
+def test_bench_catches_a_demotion_of_what_was_resident_before(monkeypatch):
+    plant(monkeypatch, settlement_module, [("self.demote & (row.fetched != 0)", "self.demote")])
+    bench = Bench(CASES["roomy"], 5, dma_take=1, dma_land=0.3, calm=0, demote=1)
     with pytest.raises(AssertionError):
         bench.run(undisturbed(bench, 5))

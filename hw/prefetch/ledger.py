@@ -1,0 +1,70 @@
+"""What has been done for each expert of a prediction, until it is settled."""
+
+from amaranth import Module, Mux, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from stmoe.model.config import EngineConfig, clog2
+
+
+def ledger_row(config: EngineConfig) -> data.StructLayout:
+    """An expert: chunks ``fetched`` for it; it is ``protected`` in the buffer; the router has ``chosen`` it."""
+    return data.StructLayout({"fetched": clog2(config.chunks_max + 1), "protected": 1, "chosen": 1})
+
+
+class Ledger(wiring.Component):
+    """A row an expert. It is read in the same cycle; changes take effect in the next one. Several changes at once exclude each other.
+
+    Reset: all rows are emptied, a cycle each; ``busy`` meanwhile, in which there may be no changes.
+
+    Members
+    -------
+    expert : In, the row that is meant.
+    row : Out, ``ledger_row``, as it is.
+    protect, choose : set the mark.
+    fetch, withdraw : one chunk more, one less but not below 0.
+    clear : empty the row.
+    busy : see above.
+    """
+
+    def __init__(self, config: EngineConfig):
+        self.config = config
+        super().__init__(
+            {
+                "expert": In(clog2(config.experts_max)),
+                "row": Out(ledger_row(config)),
+                "protect": In(1),
+                "choose": In(1),
+                "fetch": In(1),
+                "withdraw": In(1),
+                "clear": In(1),
+                "busy": Out(1, init=1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        depth = self.config.experts_max
+        m.submodules.memory = memory = Memory(shape=ledger_row(self.config), depth=depth, init=[])
+        write, read = memory.write_port(), memory.read_port(domain="comb")
+        emptied = Signal(range(depth))
+        new = write.data
+        m.d.comb += [
+            read.addr.eq(self.expert),
+            self.row.eq(read.data),
+            write.addr.eq(Mux(self.busy, emptied, self.expert)),
+            new.protected.eq(self.row.protected | self.protect),
+            new.chosen.eq(self.row.chosen | self.choose),
+            new.fetched.eq(
+                Mux(self.withdraw, self.row.fetched - (self.row.fetched != 0), self.row.fetched + self.fetch)
+            ),
+            write.en.eq(self.protect | self.choose | self.fetch | self.withdraw | self.clear | self.busy),
+        ]
+        with m.If(self.clear | self.busy):
+            m.d.comb += new.eq(0)
+        with m.If(self.busy):
+            m.d.sync += emptied.eq(emptied + 1)
+            with m.If(emptied == depth - 1):
+                m.d.sync += self.busy.eq(0)
+        return m

@@ -1,0 +1,117 @@
+"""Settles a prediction once the router has spoken: what came of it is counted, and who was protected in vain is let go."""
+
+from amaranth import Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from stmoe.hw.layouts import BufferOp, buffer_command, buffer_response
+from stmoe.hw.prefetch.ledger import ledger_row
+from stmoe.model.config import EngineConfig, clog2
+
+
+class Settlement(wiring.Component):
+    """Goes through the experts of the layer, in order, and empties their rows of the ledger.
+
+    An expert takes a cycle; one that is protected also two, one for each chunk fetched for it, and the manager's answer if it was not
+    chosen. Reset: before expert 0.
+
+    Parameters
+    ----------
+    config : engine configuration.
+
+    Members
+    -------
+    experts : In, experts of the layer.
+    layer : In, the prediction's.
+    demote : In, what was fetched in vain is given up first.
+    run : In, level, until ``done``. ``layer`` and ``routed`` are stable meanwhile.
+    routed : In, the router spoke about this layer. Else experts are not counted as predicted.
+    done : Out, all experts are settled.
+    expert : Out, the one at hand.
+    row, named, pending : In, of ``expert``: its row of the ledger; it is in the last revision; something for it is in flight.
+    clear : Out, its row is to be emptied.
+    o_command, i_response : to the buffer manager.
+    c_predicted, c_useful, c_useful_chunk, c_wasted_chunk : as those of the prefetch engine.
+    """
+
+    def __init__(self, config: EngineConfig):
+        self.config = config
+        super().__init__(
+            {
+                "experts": In(clog2(config.experts_max + 1)),
+                "layer": In(config.layer_bits),
+                "demote": In(1),
+                "run": In(1),
+                "routed": In(1),
+                "done": Out(1),
+                "expert": Out(clog2(config.experts_max)),
+                "row": In(ledger_row(config)),
+                "named": In(1),
+                "pending": In(1),
+                "clear": Out(1),
+                "o_command": Out(stream.Signature(buffer_command(config))),
+                "i_response": In(stream.Signature(buffer_response(config))),
+                "c_predicted": Out(1),
+                "c_useful": Out(1),
+                "c_useful_chunk": Out(1),
+                "c_wasted_chunk": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        command, row = self.o_command.payload, self.row
+        last = Signal()
+        uncounted = Signal.like(row.fetched, reset_less=True)
+        m.d.comb += [
+            last.eq(self.expert == self.experts - 1),
+            command.ref.layer.eq(self.layer),
+            command.ref.expert.eq(self.expert),
+        ]
+
+        def settled():
+            m.d.comb += [self.clear.eq(1), self.done.eq(last)]
+            m.d.sync += self.expert.eq(self.expert + 1)
+            with m.If(last):
+                m.d.sync += self.expert.eq(0)
+            m.next = "SCORE"
+
+        with m.FSM():
+            with m.State("SCORE"), m.If(self.run):
+                m.d.comb += [
+                    self.c_predicted.eq(self.routed & (self.named | row.protected)),
+                    self.c_useful.eq(self.c_predicted & row.chosen),
+                ]
+                m.d.sync += uncounted.eq(row.fetched)
+                with m.If(row.protected):
+                    m.next = "CHUNKS"
+                with m.Else():
+                    settled()
+
+            with m.State("CHUNKS"):
+                with m.If(uncounted != 0):
+                    m.d.sync += uncounted.eq(uncounted - 1)
+                    m.d.comb += [self.c_useful_chunk.eq(row.chosen), self.c_wasted_chunk.eq(~row.chosen)]
+                with m.Elif(row.chosen):
+                    settled()
+                with m.Elif(self.demote & (row.fetched != 0)):
+                    m.next = "DEMOTE"
+                with m.Else():
+                    m.next = "UNPROTECT"
+
+            with m.State("UNPROTECT"):
+                m.d.comb += [self.o_command.valid.eq(1), command.op.eq(BufferOp.UNPROTECT)]
+                with m.If(self.o_command.ready):
+                    m.next = "UNPROTECTED"
+
+            with m.State("DEMOTE"):
+                # Pending chunks at the cold end would make the demand loader wait for them.
+                m.d.comb += [self.o_command.valid.eq(~self.pending), command.op.eq(BufferOp.DEMOTE)]
+                with m.If(self.o_command.valid & self.o_command.ready):
+                    m.next = "UNPROTECTED"
+
+            with m.State("UNPROTECTED"):
+                m.d.comb += self.i_response.ready.eq(1)
+                with m.If(self.i_response.valid):
+                    settled()
+        return m

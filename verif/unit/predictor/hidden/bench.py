@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from amaranth import Module
+from amaranth import Module, ResetInserter, Signal
 from amaranth.lib.wiring import Component, Out, connect
 
 from stmoe.hw.layouts import Destination, LandedStatus
@@ -18,7 +18,7 @@ from stmoe.model.config import EngineConfig, ModelShape
 from stmoe.model.crc import chunk_seed
 from stmoe.model.hidden_image import HiddenImage
 from stmoe.model.numerics import Ints
-from stmoe.model.predictor.hidden import Signal
+from stmoe.model.predictor.hidden import Signal as Vector
 from stmoe.model.predictor.hidden_unit import HiddenUnit, Scored
 from stmoe.model.predictor.next_gate import Gate
 from stmoe.model.predictor.ranker import RankerLayer
@@ -29,7 +29,7 @@ from stmoe.verif.unit.bench import simulate
 BASE, IMAGE_ID = 0x8000, 0x5A5A_0001
 _TEST = preset("test")[0]
 #: A bus word a word, few slots; a model smaller than the build, its width no multiple of two groups.
-NARROW = replace(_TEST, name="narrow", d_max=40, hidden_units=12, hidden_lanes=4, hidden_slots=2)
+NARROW = replace(_TEST, name="narrow", d_max=40, hidden_units=8, hidden_lanes=4, hidden_slots=2)
 NARROW_SHAPE = ModelShape(experts=7, top_k=2, layers=3, d_model=24, d_ff=16)
 #: Four bus words a word, a slot a layer, rows of a word; the width no multiple of the lanes.
 WIDE = replace(_TEST, name="wide", experts_max=6, d_max=40, hidden_units=32, hidden_lanes=16, hidden_slots=4)
@@ -38,15 +38,15 @@ WIDE_SHAPE = ModelShape(experts=5, top_k=3, layers=3, d_model=24, d_ff=16)
 FULL = replace(_TEST, name="full", d_max=40, hidden_units=16, hidden_lanes=8, hidden_slots=4)
 FULL_SHAPE = ModelShape(experts=8, top_k=3, layers=4, d_model=40, d_ff=16)
 
-KINDS: dict[str, tuple[tuple[Signal, ...], bool, bool]] = {
-    "next-gate": ((Signal.ROUTER_INPUT,), False, False),
-    "next-gate-late": ((Signal.BEFORE_ATTENTION,), False, False),
-    "default-vector": ((Signal.ROUTER_INPUT,), False, True),
-    "pre-attention": ((Signal.BEFORE_ATTENTION,), True, False),
-    "two-token-early": ((Signal.ROUTER_INPUT, Signal.PREVIOUS_TOKEN), True, False),
-    "two-token-late": ((Signal.BEFORE_ATTENTION, Signal.PREVIOUS_TOKEN), True, False),
-    "token before": ((Signal.PREVIOUS_TOKEN,), True, False),
-    "both of now": ((Signal.ROUTER_INPUT, Signal.BEFORE_ATTENTION), True, False),
+KINDS: dict[str, tuple[tuple[Vector, ...], bool, bool]] = {
+    "next-gate": ((Vector.ROUTER_INPUT,), False, False),
+    "next-gate-late": ((Vector.BEFORE_ATTENTION,), False, False),
+    "default-vector": ((Vector.ROUTER_INPUT,), False, True),
+    "pre-attention": ((Vector.BEFORE_ATTENTION,), True, False),
+    "two-token-early": ((Vector.ROUTER_INPUT, Vector.PREVIOUS_TOKEN), True, False),
+    "two-token-late": ((Vector.BEFORE_ATTENTION, Vector.PREVIOUS_TOKEN), True, False),
+    "token before": ((Vector.PREVIOUS_TOKEN,), True, False),
+    "both of now": ((Vector.ROUTER_INPUT, Vector.BEFORE_ATTENTION), True, False),
 }
 
 
@@ -79,7 +79,7 @@ def sections(config: EngineConfig, shape: ModelShape, kind: str, rng: np.random.
         )
 
     out = [two_layers() if ranker else gate() for _ in range(shape.layers)]
-    if not ranker and signals == (Signal.ROUTER_INPUT,):
+    if not ranker and signals == (Vector.ROUTER_INPUT,):
         out[0] = Section()
     return out
 
@@ -99,13 +99,15 @@ class Event:
 
 
 def events(shape: ModelShape, tokens: int, seed: int, wild: bool = False) -> list[Event]:
-    """Tokens layer by layer, with breaks; token numbers pass the end of their width."""
+    """Tokens layer by layer; the third is of another sequence, the fourth skips two; numbers pass the end of their width."""
     rng = np.random.default_rng(seed)
     sequence, token, out = 3, 0xFFFF_FFFE, []
     for number in range(tokens):
         token += 1
-        if number and rng.random() < 0.3:
-            sequence, token = (sequence ^ 1, token) if rng.random() < 0.5 else (sequence, token + 2)
+        if number % 5 == 2:
+            sequence ^= 1
+        if number % 5 == 3:
+            token += 2
         place = {"sequence": sequence, "token": token & 0xFFFF_FFFF}
         for layer in range(shape.layers):
             for kind in ("state", "routed"):
@@ -169,10 +171,15 @@ class Together(Component):
 
 
 class Bench:
-    """One run: ``events`` are sent one after the other, each ``gap`` cycles (a number, or None: when all is quiet) after the last.
+    """One run.
 
-    ``weights_late``: cycles from a routing to its weights. ``latency``: most cycles until the first word of a section.
-    After it: ``answers``, ``starts`` (the cycle in which each event was taken), ``fetched`` (layers, in order).
+    Attributes
+    ----------
+    stall, idle : chance that the prediction is refused, that a beat is not there, a cycle.
+    latency : most cycles until the first word of a section.
+    weights_late : cycles from a routing to its weights, less one.
+    answers : what came out.
+    starts : the cycle in which each event was taken.
     """
 
     def __init__(self, config, shape, parts: Sequence[Section], seed: int, threshold: int = 1):
@@ -181,13 +188,13 @@ class Bench:
         self.rng = random.Random(seed)
         self.answers: list[Answer] = []
         self.starts: list[int] = []
-        self.fetched: list[int] = []
         self.stall, self.idle, self.latency, self.weights_late = 0.3, 0.3, 30, 5
         self.cycle = 0
         self.dut = Together(config)
+        self.reset = Signal()
 
-    def run(self, heard: Sequence[Event], gaps: Sequence[int | None] | int | None = None, first_fetched: bool = False):
-        all_gaps = gaps if isinstance(gaps, Sequence) else [gaps] * len(heard)
+    def run(self, heard: Sequence[Event], gaps: Sequence[int | None] | None = None, reset_before: int | None = None):
+        """Send events, each the given cycles after the one before (None: when all is quiet again), with a reset before one of them."""
         unit, loader = self.dut.unit, self.dut.loader
 
         async def drive(ctx):
@@ -206,16 +213,20 @@ class Bench:
             ctx.set(loader.stride, len(self.image) // shape.layers)
             ctx.set(loader.beats, len(self.image) // shape.layers // config.bus_bytes)
             ctx.set(loader.image_id, IMAGE_ID)
-            for event, gap in zip(heard, all_gaps, strict=True):
+            for number, (event, gap) in enumerate(zip(heard, gaps or [None] * len(heard), strict=True)):
+                if number == reset_before:
+                    ctx.set(self.reset, 1)
+                    await ctx.tick()
+                    ctx.set(self.reset, 0)
                 await self._send(ctx, event)
                 if gap is None:
                     await self._quiet(ctx)
-                else:
+                elif gap > 0:
                     await ctx.tick().repeat(gap)
             await self._quiet(ctx)
 
-        simulate(self.dut, drive, background=(self._count, self._serve, self._watch), timeout_cycles=60_000)
-        return self.answers
+        dut = ResetInserter(self.reset)(self.dut)
+        simulate(dut, drive, background=(self._count, self._serve, self._watch), timeout_cycles=60_000)
 
     async def _quiet(self, ctx):
         calm = 0
@@ -246,7 +257,7 @@ class Bench:
             stream = unit.i_state
         else:
             padded = event.ids + [0] * (self.config.top_k_max - len(event.ids))
-            # Of the layer before, as the router leaves them until it starts again.
+            # The router clears them as it starts.
             ctx.set(unit.weights.valid, 0)
             ctx.set(unit.exponent, event.exponent)
             ctx.set(unit.i_routed.payload, {**place, "count": len(event.ids), "ids": padded})
@@ -255,7 +266,8 @@ class Bench:
         await ctx.tick().until(stream.ready)
         ctx.set(stream.valid, 0)
         if event.kind == "routed":
-            await ctx.tick().repeat(self.weights_late)
+            for _ in range(self.weights_late):
+                await ctx.tick()
             values = event.weights + [rng.getrandbits(20)] * (self.config.top_k_max - len(event.weights))
             ctx.set(unit.weights, {"valid": 1, "values": values})
 
@@ -271,7 +283,6 @@ class Bench:
             assert request.destination == Destination.HIDDEN
             assert (request.address, request.beats) == (BASE + layer * stride, stride // bus)
             assert request.seed == chunk_seed(IMAGE_ID, layer, 0xFFF, 0xFFE)
-            self.fetched.append(layer)
             await ctx.tick().repeat(1 + rng.randrange(self.latency))
             part = self.image[layer * stride : (layer + 1) * stride]
             for word in range(stride // bus):
@@ -294,23 +305,26 @@ class Bench:
         target = None
         while True:
             ctx.set(unit.o_prediction.ready, rng.random() >= self.stall)
-            if any(ctx.get(s.valid) and ctx.get(s.ready) for s in (unit.i_routed, unit.i_state)):
+            if ctx.get((unit.i_routed.valid & unit.i_routed.ready) | (unit.i_state.valid & unit.i_state.ready)):
                 self.starts.append(self.cycle)
-            event, out = ctx.get(unit.o_scores), ctx.get(unit.o_prediction.payload)
-            here = (ctx.get(unit.target_layer), ctx.get(unit.target_token))
-            if event.valid:
+            if ctx.get(unit.o_scores.valid):
+                event = ctx.get(unit.o_scores)
+                here = (ctx.get(unit.target_layer), ctx.get(unit.target_token))
                 assert event.expert == len(scores), "experts in rising order"
                 assert target in (None, here), "the target moved"
                 target = here
                 scores.append(event.score)
                 assert event.last == (len(scores) == self.shape.experts)
-            if ctx.get(unit.o_prediction.valid) and ctx.get(unit.o_prediction.ready):
-                assert out.ref.layer == here[0]
+            if ctx.get(unit.o_prediction.valid & unit.o_prediction.ready):
+                out = ctx.get(unit.o_prediction.payload)
+                assert target is not None
+                assert out.ref.layer == target[0]
                 if not out.none:
                     items.append((out.ref.expert, out.score))
                 if out.last:
-                    assert target is not None
                     assert out.none == (not items)
                     self.answers.append(Answer(*target, scores, items, self.cycle))
                     scores, items, target = [], [], None
+            if ctx.get(self.reset):
+                scores, items, target = [], [], None
             await ctx.tick()

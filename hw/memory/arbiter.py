@@ -60,7 +60,12 @@ class BurstArbiter(wiring.Component):
         """Choice, window, register."""
         m = Module()
         config, demand, prefetch, ar = self.config, self.demand, self.prefetch, self.ar
-        m.submodules.window = window = Window(config.addr_bits)
+        # A window for each, so that the comparison need not wait for the choice.
+        m.submodules.demand_window = demand_window = Window(config.addr_bits)
+        m.submodules.prefetch_window = prefetch_window = Window(config.addr_bits)
+        for window, offer in ((demand_window, demand), (prefetch_window, prefetch)):
+            wiring.connect(m, window.bounds, wiring.flipped(self.bounds))
+            m.d.comb += [window.first.eq(offer.burst.address), window.last.eq(last_byte(config, offer.burst))]
 
         demand_can = Signal()
         prefetch_can = Signal()
@@ -75,22 +80,16 @@ class BurstArbiter(wiring.Component):
 
         burst = Signal.like(demand.burst)
         m.d.comb += burst.eq(Mux(choose_prefetch, prefetch.burst.as_value(), demand.burst.as_value()))
-        m.d.comb += [
-            window.first.eq(burst.address),
-            window.last.eq(last_byte(config, burst)),
-        ]
-        wiring.connect(m, window.bounds, wiring.flipped(self.bounds))
-
         room = Signal()  # the AR register is or becomes empty
         go = Signal()
         m.d.comb += [
             room.eq(~ar.arvalid | ar.arready),
             go.eq(room & (demand_can | choose_prefetch)),
-            demand.taken.eq(go & ~choose_prefetch & window.inside),
-            demand.refused.eq(go & ~choose_prefetch & ~window.inside),
-            prefetch.taken.eq(go & choose_prefetch & window.inside),
-            prefetch.refused.eq(go & choose_prefetch & ~window.inside),
-            self.o_issued.valid.eq(go & window.inside),
+            demand.taken.eq(go & ~choose_prefetch & demand_window.inside),
+            demand.refused.eq(go & ~choose_prefetch & ~demand_window.inside),
+            prefetch.taken.eq(go & choose_prefetch & prefetch_window.inside),
+            prefetch.refused.eq(go & choose_prefetch & ~prefetch_window.inside),
+            self.o_issued.valid.eq(demand.taken | prefetch.taken),
             self.o_issued.payload.prefetch.eq(choose_prefetch),
             self.o_issued.payload.len.eq(burst.len),
             self.o_issued.payload.last.eq(burst.last),

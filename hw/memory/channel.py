@@ -50,7 +50,7 @@ class FetchChannel(wiring.Component):
     """Cuts requests into bursts and offers them to the arbiter.
 
     The first burst is offered a cycle after the request is taken; one burst can go every cycle, and the next request is taken
-    in the cycle in which the last burst goes. At most ``requests`` requests are taken and not yet landed. While a cut request
+    in the cycle after the last burst has gone, so that taking it depends on registers alone. At most ``requests`` requests are taken and not yet landed. While a cut request
     drains, no other is taken. Reset forgets everything.
 
     Parameters
@@ -128,14 +128,14 @@ class FetchChannel(wiring.Component):
                 with m.If(self.accepted):
                     m.next = "ISSUE"
             with m.State("ISSUE"):
-                m.d.comb += [free.eq(gone), offer.valid.eq(1), offer.waiting.eq(1)]
+                m.d.comb += [offer.valid.eq(1), offer.waiting.eq(1)]
                 with m.If(offer.refused):
                     m.d.sync += reason.eq(LandedStatus.AXI)
                     m.next = "CUT"
                 with m.Elif(self.abort & ~gone):
                     m.d.sync += reason.eq(LandedStatus.ABORTED)
                     m.next = "CUT"
-                with m.Elif(gone & ~self.accepted):
+                with m.Elif(gone):
                     m.next = "IDLE"
             with m.State("CUT"):
                 # In-order data: with none of the class outstanding, the cut request is the oldest one left.

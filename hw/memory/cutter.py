@@ -14,16 +14,18 @@ from stmoe.model.config import EngineConfig
 
 
 def burst_layout(config: EngineConfig) -> data.StructLayout:
-    """One burst: ``address`` of its first byte, ``len`` as AxLEN (beats − 1), ``last`` of its range."""
-    return data.StructLayout({"address": config.addr_bits, "len": 8, "last": 1})
+    """One burst: ``address`` of its first byte, ``len`` as AxLEN (beats − 1), ``last`` of its range; ``end``: its last beat's number
+    among those between two boundaries.
+    """
+    place = (config.burst_bytes // config.bus_bytes).bit_length() - 1
+    return data.StructLayout({"address": config.addr_bits, "len": 8, "last": 1, "end": place})
 
 
 def last_byte(config: EngineConfig, burst) -> Cat:
     """Address of the last byte of ``burst``: the low bits alone change, because no boundary is crossed."""
     size = config.bus_bytes.bit_length() - 1
     low = config.burst_bytes.bit_length() - 1
-    beat = (burst.address[size:low] + burst.len)[: low - size]
-    return Cat(Const(config.bus_bytes - 1, size), beat, burst.address[low:])
+    return Cat(Const(config.bus_bytes - 1, size), burst.end, burst.address[low:])
 
 
 class BurstCutter(wiring.Component):
@@ -59,35 +61,47 @@ class BurstCutter(wiring.Component):
         )
 
     def elaborate(self, platform):
-        """Length of the present burst and beats behind it are registers, so that nothing is added on the way out."""
+        """All of the burst is in registers: nothing is added on the way to the window and to AR."""
         m = Module()
         config = self.config
         size = config.bus_bytes.bit_length() - 1
         low = config.burst_bytes.bit_length() - 1
-        burst_beats = config.burst_bytes // config.bus_bytes
+        place = low - size
 
         address = Signal(config.addr_bits, reset_less=True)
-        beats = Signal(range(burst_beats + 1), reset_less=True)
-        rest = Signal(self.beats_bits, reset_less=True)
+        length = Signal(place, reset_less=True)
+        end = Signal(place, reset_less=True)
+        more = Signal(reset_less=True)
+        rest = Signal(self.beats_bits, reset_less=True)  # beats behind the present burst, less one; if ``more``
 
-        room = Signal(range(burst_beats + 1))
-        first = Signal(range(burst_beats + 1))
-        following = Signal(range(burst_beats + 1))
+        # The range's last beat, counted from the boundary before its first.
+        final = Signal(self.beats_bits + 1)
+        crosses = Signal()
         m.d.comb += [
-            room.eq(burst_beats - self.address[size:low]),
-            first.eq(Mux(self.beats < room, self.beats, room)),
-            following.eq(Mux(rest < burst_beats, rest, burst_beats)),
+            final.eq(self.address[size:low] + self.beats - 1),
+            crosses.eq(final[place:] != 0),
             self.burst.address.eq(address),
-            self.burst.len.eq(beats - 1),
-            self.burst.last.eq(rest == 0),
+            self.burst.len.eq(length),
+            self.burst.last.eq(~more),
+            self.burst.end.eq(end),
         ]
         with m.If(self.load):
-            m.d.sync += [address.eq(self.address), beats.eq(first), rest.eq(self.beats - first)]
+            m.d.sync += [
+                address.eq(self.address),
+                length.eq(Mux(crosses, ~self.address[size:low], self.beats - 1)),
+                end.eq(Mux(crosses, (1 << place) - 1, final)),
+                more.eq(crosses),
+                rest.eq(Cat(final[:place], final[place:] - 1)),
+            ]
         with m.Elif(self.advance):
             # Every burst but the first starts at a boundary.
+            full = rest[place:] != 0
+            following = Mux(full, (1 << place) - 1, rest[:place])
             m.d.sync += [
                 address.eq(Cat(Const(0, low), address[low:] + 1)),
-                beats.eq(following),
-                rest.eq(rest - following),
+                length.eq(following),
+                end.eq(following),
+                more.eq(full),
+                rest.eq(Cat(rest[:place], rest[place:] - 1)),
             ]
         return m

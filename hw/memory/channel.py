@@ -49,8 +49,9 @@ class BurstOffer(wiring.Signature):
 class FetchChannel(wiring.Component):
     """Cuts requests into bursts and offers them to the arbiter.
 
-    The first burst is offered a cycle after the request is taken; one burst can go every cycle, and the next request is taken
-    in the cycle after the last burst has gone, so that taking it depends on registers alone. At most ``requests`` requests are taken and not yet landed. While a cut request
+    The first burst is offered a cycle after the request is taken; one burst can go every cycle. The next request is taken in the
+    cycle after the last burst has gone, so that taking it depends on registers alone. At most ``requests`` requests are taken
+    and not yet landed. While a cut request
     drains, no other is taken. Reset forgets everything.
 
     Parameters

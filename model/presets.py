@@ -3,10 +3,11 @@
 Shapes: the models' published ``config.json``; sizes of memories are ours and are labelled so in docs/theory.md.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from stmoe.model.config import EngineConfig, ModelShape
-from stmoe.model.predictor.stp_config import StpConfig
+from stmoe.model.predictor.stp_config import LEAN, StpConfig
 
 #: The project's own model (model/weights).
 DEMO_SHAPE = ModelShape(experts=32, top_k=4, layers=6, d_model=192, d_ff=96)
@@ -67,7 +68,17 @@ PRESETS: dict[str, tuple[EngineConfig, ModelShape]] = {
         TEST_SHAPE,
     ),
     "demo": (EngineConfig(name="demo", hidden_units=128), DEMO_SHAPE),
-    "ulx3s-85f": (EngineConfig(name="ulx3s-85f", tiles=1, banks=1, frames=64, cct_counter_bits=4), DEMO_SHAPE),
+    # 208 block RAMs of 18 Kbit: 62 frames fill 135 of 9 x 2,048 bits, and STP's rows 20 of 18 x 1,024 (docs/boards.md).
+    "ulx3s-85f": (
+        EngineConfig(
+            name="ulx3s-85f",
+            tiles=1,
+            banks=1,
+            frames=62,
+            stp=replace(LEAN, spatial=4, temporal=1, weight_bits=11, fraction_bits=8),
+        ),
+        DEMO_SHAPE,
+    ),
     "olmoe": (
         EngineConfig(name="olmoe", experts_max=64, top_k_max=8, layers_max=16, d_ff_max=1024, frames=512, **_BIG),
         OLMOE_SHAPE,

@@ -32,15 +32,19 @@ TOP = "unit"
 TIMEOUT = 1800
 
 
+def write_unit(unit: str, preset: str, folder: Path) -> None:
+    """The Verilog of the block ``unit`` in the build ``preset``, as module ``unit``, and its memory, in ``folder``."""
+    component = UNITS[unit](PRESETS[preset][0])
+    prefixes = {str(name): f"{name}_" for name in component.signature.members}
+    (folder / f"{TOP}.v").write_text(to_verilog(PlainTop(component, prefixes), TOP))
+    (folder / SRAM_FILE).write_bytes(Path(sram.__file__).with_name(SRAM_FILE).read_bytes())
+
+
 def cost(unit: str, preset: str) -> dict[str, int | str]:
     """Cells by kind of the block ``unit`` in the build ``preset``."""
-    config, _ = PRESETS[preset]
-    component = UNITS[unit](config)
-    prefixes = {name: f"{name}_" for name in component.signature.members}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
-        (path / f"{TOP}.v").write_text(to_verilog(PlainTop(component, prefixes), TOP))
-        (path / SRAM_FILE).write_bytes(Path(sram.__file__).with_name(SRAM_FILE).read_bytes())
+        write_unit(unit, preset, path)
         script = (
             f"read_verilog -lib {SRAM_FILE}; read_verilog {TOP}.v; hierarchy -check -top {TOP}; synth_ecp5 -top {TOP}"
         )

@@ -1,0 +1,1 @@
+"""ECP5: models of primitives for simulation after synthesis."""

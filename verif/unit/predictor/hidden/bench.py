@@ -141,6 +141,7 @@ class Answer:
     """What came out: scores by expert, the items of the prediction, the cycle of its last one."""
 
     layer: int
+    sequence: int
     token: int
     scores: list[int]
     items: list[tuple[int, int]]
@@ -151,7 +152,7 @@ def answer_of(scored: Scored, threshold: int) -> Answer:
     """What should come out."""
     scores = scored.scores.tolist()
     named = [(e, s) for e, s in enumerate(scores) if s >= max(1, threshold)]
-    return Answer(scored.target.layer, scored.target.token, scores, named, 0)
+    return Answer(scored.target.layer, scored.target.sequence, scored.target.token, scores, named, 0)
 
 
 class Together(Component):
@@ -309,7 +310,7 @@ class Bench:
                 self.starts.append(self.cycle)
             if ctx.get(unit.o_scores.valid):
                 event = ctx.get(unit.o_scores)
-                here = (ctx.get(unit.target_layer), ctx.get(unit.target_token))
+                here = tuple(ctx.get(s) for s in (unit.target_layer, unit.target_sequence, unit.target_token))
                 assert event.expert == len(scores), "experts in rising order"
                 assert target in (None, here), "the target moved"
                 target = here

@@ -310,7 +310,7 @@ class Bench:
                 self.starts.append(self.cycle)
             if ctx.get(unit.o_scores.valid):
                 event = ctx.get(unit.o_scores)
-                here = tuple(ctx.get(s) for s in (unit.target_layer, unit.target_sequence, unit.target_token))
+                here = (ctx.get(unit.target_layer), ctx.get(unit.target_sequence), ctx.get(unit.target_token))
                 assert event.expert == len(scores), "experts in rising order"
                 assert target in (None, here), "the target moved"
                 target = here

@@ -23,11 +23,12 @@ from stmoe.hw.layouts import (
 )
 from stmoe.hw.predictor.report import Report
 from stmoe.hw.predictor.rows.chip import ChipRows
+from stmoe.hw.predictor.rows.dram import DramRows, RowPort
 from stmoe.hw.predictor.rows.store import row_errors
 from stmoe.hw.predictor.stp_learning import ONE, Logistic, stp_row, sum_bits
 from stmoe.hw.predictor.stp_sources import StpSources, history_depth
 from stmoe.model.config import EngineConfig
-from stmoe.model.predictor.stp_config import ERROR_BITS, WORD_BITS
+from stmoe.model.predictor.stp_config import ERROR_BITS, WORD_BITS, RowsHome
 
 
 class StpPredictor(wiring.Component):
@@ -54,7 +55,8 @@ class StpPredictor(wiring.Component):
     target : Out, whom they are about.
     i_command : CLEAR, SAVE or LOAD the table.
     o_row, i_row : its rows in the order of their address, for SAVE and LOAD.
-    busy : Out, not waiting for a routing.
+    busy : Out, not waiting for a routing, or rows are being fetched.
+    rows : ``RowPort``, of a build with rows in DRAM.
     """
 
     def __init__(self, config: EngineConfig):
@@ -72,18 +74,23 @@ class StpPredictor(wiring.Component):
                 "o_row": Out(stream.Signature(stp_row(config))),
                 "i_row": In(stream.Signature(stp_row(config))),
                 "busy": Out(1),
+                **({"rows": Out(RowPort(config))} if config.stp_rows is RowsHome.DRAM else {}),
             }
         )
 
     def elaborate(self, platform):
-        """States: IDLE (take and record); START, SCORE, ADD (the last row); REPORT; LEARN."""
+        """States: IDLE (take and record); START, SCORE, ADD (the last row); REPORT; LEARN; AHEAD, AHEAD_LIST with rows in DRAM."""
         m = Module()
         config, stp = self.config, self.config.stp_fitted
         experts = config.experts_max
         m.submodules.sources = sources = StpSources(config)
         m.submodules.report = report = Report(config)
         m.submodules.logistic = logistic = Logistic(sum_bits(config), stp.fraction_bits)
-        m.submodules.rows = rows = ChipRows(config)
+        ahead = config.stp_rows is RowsHome.DRAM
+        m.submodules.rows = home = DramRows(config) if ahead else ChipRows(config)
+        rows = home.store
+        if ahead:
+            connect(m, home.port, flipped(self.rows))
         connect(m, report.o_prediction, flipped(self.o_prediction))
         connect(m, rows.i_command, flipped(self.i_command))
         connect(m, rows.o_row, flipped(self.o_row))
@@ -93,10 +100,17 @@ class StpPredictor(wiring.Component):
         chances = Array(Signal(ERROR_BITS + 1, name=f"chance_{e}") for e in range(experts))
         errors = Signal(row_errors(config), reset_less=True)
 
+        # What is listed ahead, before the routing that completes it: of the routing after the one expected; of that expected.
+        prepared, begun, worded = Signal(), Signal(), Signal()
+        listing_ahead = Signal()
+
         # The stream: what would continue it, and how far back it reaches.
         known = Signal()
         expected = Signal(target_layout(config), reset_less=True)
         since = Signal(range(history_depth(config)), reset_less=True)
+        further = Mux(since.all(), since, since + 1)
+        # Words of the target's token (after a last layer: of that token) and of the one before, 0 where unknown.
+        word, before = Signal(WORD_BITS, reset_less=True), Signal(WORD_BITS, reset_less=True)
         taken = self.i_routed.payload
         last_layer = taken.layer + 1 >= self.shape.layers
         follows = (
@@ -105,6 +119,7 @@ class StpPredictor(wiring.Component):
             & (taken.token == expected.token)
             & (taken.sequence == expected.sequence)
             & (taken.count != 0)
+            & ~(prepared & worded & (taken.word != word))
         )
         announced = self.i_word.payload
         word_follows = (
@@ -113,13 +128,10 @@ class StpPredictor(wiring.Component):
             & (announced.token == expected.token)
             & (announced.sequence == expected.sequence)
         )
-        # Words of the target's token (after a last layer: of that token) and of the one before, 0 where unknown.
-        word, before = Signal(WORD_BITS, reset_less=True), Signal(WORD_BITS, reset_less=True)
         was_announced = Signal()
         learns = Signal(reset_less=True)
         answers = Signal(reset_less=True)
         silent = Signal(reset_less=True)
-
         with m.If(rows.o_addend.valid):
             m.d.sync += [sums[e].eq(sums[e] + rows.o_addend.weights[e]) for e in range(experts)]
 
@@ -142,6 +154,9 @@ class StpPredictor(wiring.Component):
             sources.i_ids.ids.eq(taken.ids),
             sources.target.eq(expected.layer),
             sources.since.eq(since),
+            sources.early.eq(~begun),
+            sources.late.eq(1),
+            sources.words.eq(~(begun & worded)),
             sources.word.eq(word),
             sources.before.eq(before),
             rows.i_entry.eq(sources.o_entry),
@@ -149,6 +164,15 @@ class StpPredictor(wiring.Component):
             rows.wanted.eq(self.i_routed.valid | self.i_word.valid),
             self.busy.eq(1),
         ]
+        with m.If(listing_ahead):
+            # Of the target's token only its own routings tell the word.
+            m.d.comb += [
+                sources.target.eq(Mux(expected.layer + 1 == self.shape.layers, 0, expected.layer + 1)),
+                sources.since.eq(further),
+                sources.early.eq(1),
+                sources.late.eq(0),
+                sources.words.eq(sources.target >= 2),
+            ]
         with m.If(report.taken):
             m.d.sync += chances[report.expert].eq(logistic.probability)
         with m.If(rows.forgets):
@@ -177,7 +201,9 @@ class StpPredictor(wiring.Component):
                     ]
                     with m.If(~word_follows):
                         m.d.sync += since.eq(0)
-                    m.d.comb += rows.drop.eq(1)
+                    with m.If(~word_follows | ~begun):
+                        m.d.comb += rows.drop.eq(1)
+                        m.d.sync += [begun.eq(0), prepared.eq(0)]
                     m.d.sync += [total.eq(0) for total in sums]
                     m.next = "START"
                 with m.Elif(self.i_routed.ready & self.i_routed.valid):
@@ -194,13 +220,17 @@ class StpPredictor(wiring.Component):
                         answers.eq(1),
                         known.eq(taken.count != 0),
                         silent.eq(taken.count == 0),
-                        since.eq(Mux(~follows, 1, Mux(since.all(), since, since + 1))),
+                        since.eq(Mux(follows, further, 1)),
                         expected.sequence.eq(taken.sequence),
                         expected.layer.eq(Mux(last_layer, 0, taken.layer + 1)),
                         expected.token.eq(taken.token + last_layer),
                     ]
                     m.d.sync += [total.eq(0) for total in sums]
-                    m.d.comb += [sources.record.eq(taken.count != 0), rows.drop.eq(~follows)]
+                    m.d.comb += sources.record.eq(taken.count != 0)
+                    m.d.sync += [begun.eq(prepared), prepared.eq(0)]
+                    with m.If(~follows):
+                        m.d.comb += rows.drop.eq(1)
+                        m.d.sync += begun.eq(0)
                     m.next = "START"
                     with m.If(last_layer & (taken.word != 0)):
                         # The announcement is answered.
@@ -227,6 +257,7 @@ class StpPredictor(wiring.Component):
                 m.d.comb += rows.complete.eq(1)
                 with m.If(~rows.adding):
                     m.next = "REPORT"
+            after = "AHEAD" if ahead else "IDLE"
             with m.State("REPORT"):
                 m.d.comb += [
                     report.scan.eq(1),
@@ -234,11 +265,27 @@ class StpPredictor(wiring.Component):
                     rows.swap.eq(report.done & ~learns),
                 ]
                 with m.If(report.done):
-                    m.next = "IDLE"
+                    m.d.sync += begun.eq(0)
+                    m.next = after
                     with m.If(learns):
                         m.next = "LEARN"
             with m.State("LEARN"):
                 m.d.comb += rows.swap.eq(rows.learned & answers)
                 with m.If(rows.learned):
                     m.next = "IDLE"
+                    with m.If(answers):
+                        m.next = after
+            if ahead:
+                with m.State("AHEAD"):
+                    m.d.comb += listing_ahead.eq(1)
+                    with m.If(~known | (self.shape.layers == 1)):
+                        m.next = "IDLE"
+                    with m.Elif(rows.ready):
+                        m.d.comb += sources.start.eq(1)
+                        m.d.sync += [prepared.eq(1), worded.eq(sources.words)]
+                        m.next = "AHEAD_LIST"
+                with m.State("AHEAD_LIST"):
+                    m.d.comb += listing_ahead.eq(1)
+                    with m.If(sources.done):
+                        m.next = "IDLE"
         return m

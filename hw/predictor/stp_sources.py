@@ -50,7 +50,9 @@ class StpSources(wiring.Component):
     layers : In, layers of the model (L).
     record : In, store ``i_ids``.
     i_ids : In, experts of a verified routing; all of a stream have the same count, not 0.
-    start : In, list the rows of ``target``; ``target`` and ``since`` are stable until ``done``.
+    start : In, list rows of ``target``; what follows is stable until ``done``.
+    early : In, rows that do not need the routing 1 back. ``late``: In, rows that do. Without these, that routing has not been
+        recorded: the latest record is 2 back. ``words``: In, the rows of ``word`` and ``before``.
     target : In, the layer predicted.
     since : In, routings in the stream before the target, saturating at ``history_depth`` - 1.
     word, before : In, the target token's word and that of the token before it; 0 if unknown or of no account.
@@ -66,6 +68,9 @@ class StpSources(wiring.Component):
                 "record": In(1),
                 "i_ids": In(selected(config)),
                 "start": In(1),
+                "early": In(1),
+                "late": In(1),
+                "words": In(1),
                 "target": In(config.layer_bits),
                 "since": In(clog2(history_depth(config))),
                 "word": In(WORD_BITS),
@@ -95,7 +100,7 @@ class StpSources(wiring.Component):
             history.write_en.eq(self.record),
             history.write_addr.eq(head),
             history.write_data.eq(self.i_ids),
-            history.read_addr.eq((head - back)[: len(head)]),
+            history.read_addr.eq((head - back + ~self.late)[: len(head)]),
         ]
         with m.If(self.record):
             m.d.sync += head.eq(head + 1)
@@ -135,13 +140,16 @@ class StpSources(wiring.Component):
             with m.State("IDLE"):
                 with m.If(self.start):
                     emit(Source.BIAS, 0)
+                    m.d.comb += self.o_entry.valid.eq(self.early)
                     m.d.sync += [back.eq(1), offset.eq(base[Source.SPATIAL])]
+                    with m.If(~self.late):
+                        m.d.sync += [back.eq(2), offset.eq(base[Source.SPATIAL] + (1 << ids))]
                     m.next = "SPATIAL"
             with m.State("SPATIAL"):
                 m.d.comb += history.read_en.eq(1)
                 m.d.sync += rank.eq(0)
                 m.next = "SPATIAL_IDS"
-                with m.If((back > stp.spatial) | (back > limit)):
+                with m.If((back > stp.spatial) | (back > limit) | (~self.early & (back != 1))):
                     m.d.comb += history.read_en.eq(0)
                     m.d.sync += [back.eq(self.layers), offset.eq(base[Source.TEMPORAL])]
                     m.next = "TEMPORAL"
@@ -154,11 +162,11 @@ class StpSources(wiring.Component):
             tokens_back = Signal(range(stp.temporal + 2), init=1)
             with m.State("TEMPORAL"):
                 m.d.sync += rank.eq(0)
-                with m.If((tokens_back > stp.temporal) | (back > self.since)):
+                with m.If((tokens_back > stp.temporal) | (back > self.since) | ~self.early):
                     m.d.sync += [tokens_back.eq(1), back.eq(1)]
                     enter_words()
                     if pairs:
-                        with m.If(self.since != 0):
+                        with m.If((self.since != 0) & self.late):
                             m.d.comb += self.done.eq(0)
                             m.next = "FIRST"
                 with m.Else():
@@ -240,12 +248,12 @@ class StpSources(wiring.Component):
             if stp.token_bits:
                 with m.State("TOKEN"):
                     emit(Source.TOKEN, base[Source.TOKEN] + folded(token, stp.token_bits))
-                    m.d.comb += self.o_entry.valid.eq(self.word != 0)
+                    m.d.comb += self.o_entry.valid.eq(self.words & (self.word != 0))
                     finish("BIGRAM" if stp.bigram_bits else "IDLE")
             if stp.bigram_bits:
                 with m.State("BIGRAM"):
                     turned = folded(token_before, stp.bigram_bits).rotate_left(stp.bigram_bits // 2)
                     emit(Source.BIGRAM, base[Source.BIGRAM] + (folded(token, stp.bigram_bits) ^ turned))
-                    m.d.comb += self.o_entry.valid.eq((self.word != 0) & (self.before != 0))
+                    m.d.comb += self.o_entry.valid.eq(self.words & (self.word != 0) & (self.before != 0))
                     finish("IDLE")
         return m

@@ -1,9 +1,16 @@
 // Drives the Verilated STP with a recorded stream of routings and writes down every score it answers with.
-// Arguments: experts, layers, tokens, top-k, bits of an id and of a layer, whether there are words, input file, output file.
+// Arguments: experts, layers, tokens, top-k, bits of an id and of a layer, whether there are words, input file, output file,
+// cycles between an answer and the next routing.
 // Input: uint16 ids [T, L, K], then uint8 adjacent [T], then int32 token ids [T]. Output: uint8 [T, L, E], 0 where nothing is said.
+// With ROWS_IN_DRAM there is a memory, and four more arguments: its bytes, the least and the most cycles to a burst's first beat,
+// and the file that gets its contents. Reads and writes have a channel each, a beat a cycle.
+// On standard output: cycles; of all answers the cycles from the routing or word to the last item; beats read and written.
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <random>
 #include <vector>
 
 #include "Vstp_trace.h"
@@ -11,12 +18,69 @@
 static Vstp_trace top;
 static uint64_t cycles = 0;
 
+static uint64_t read_beats = 0, written_beats = 0;
+
+#ifdef ROWS_IN_DRAM
+struct Memory {
+    struct Beat {
+        uint64_t address, due;
+        bool last;
+    };
+    std::vector<uint8_t> bytes;
+    uint64_t least = 1, most = 1;
+    std::mt19937_64 random{1};
+    std::deque<Beat> reads;
+    std::deque<uint64_t> writes, responses;
+
+    uint64_t due() { return cycles + least + random() % (most - least + 1); }
+
+    // What the engine offers in this cycle, and what it takes.
+    void sample() {
+        if (top.axi_rvalid) reads.pop_front();
+        if (top.axi_bvalid && top.axi_bready) responses.pop_front();
+        if (top.axi_arvalid && top.axi_arready) {
+            const uint64_t start = due();
+            for (int i = 0; i <= top.axi_arlen; ++i) reads.push_back({top.axi_araddr + i * BUS_BYTES, start, i == top.axi_arlen});
+            read_beats += top.axi_arlen + 1;
+        }
+        if (top.axi_wvalid && top.axi_wready) {
+            memcpy(&bytes.at(writes.front()), &top.axi_wdata, BUS_BYTES);
+            writes.front() += BUS_BYTES;
+            ++written_beats;
+            if (top.axi_wlast) {
+                writes.pop_front();
+                responses.push_back(due());
+            }
+        }
+        if (top.axi_awvalid && top.axi_awready) writes.push_back(top.axi_awaddr);
+    }
+
+    void drive() {
+        top.axi_arready = top.axi_awready = 1;
+        top.axi_wready = !writes.empty();
+        top.axi_bvalid = !responses.empty() && responses.front() <= cycles;
+        top.axi_rvalid = !reads.empty() && reads.front().due <= cycles;
+        if (!top.axi_rvalid) return;
+        memcpy(&top.axi_rdata, &bytes.at(reads.front().address), BUS_BYTES);
+        top.axi_rlast = reads.front().last;
+    }
+};
+#else
+struct Memory {
+    void sample() {}
+    void drive() {}
+};
+#endif
+static Memory memory;
+
 static void tick() {
     top.aclk = 0;
     top.eval();
+    memory.sample();
     top.aclk = 1;
     top.eval();
     ++cycles;
+    memory.drive();
 }
 
 int main(int, char** argument) {
@@ -35,6 +99,15 @@ int main(int, char** argument) {
     fclose(in);
     FILE* out = fopen(argument[9], "wb");
     if (!out) return 2;
+    const int pause = atoi(argument[10]);
+    uint64_t answer_cycles = 0;
+#ifdef ROWS_IN_DRAM
+    memory.bytes.resize(strtoull(argument[11], nullptr, 0));
+    memory.least = strtoull(argument[12], nullptr, 0);
+    memory.most = strtoull(argument[13], nullptr, 0);
+    top.limit_ = memory.bytes.size() - 1;
+    top.image_id_ = IMAGE_ID;
+#endif
 
     std::vector<uint8_t> scores(experts);
     top.shape_experts = experts;
@@ -47,6 +120,7 @@ int main(int, char** argument) {
 
     // Until the run of predictions has ended: what it says about each expert.
     auto answer = [&](bool said) {
+        const uint64_t start = cycles;
         std::fill(scores.begin(), scores.end(), 0);
         for (bool last = !said; !last;) {
             top.aclk = 0;
@@ -57,7 +131,9 @@ int main(int, char** argument) {
             }
             tick();
         }
+        answer_cycles += cycles - start;
         fwrite(scores.data(), 1, scores.size(), out);
+        for (int i = 0; i < pause; ++i) tick();
     };
     auto taken = [&](auto& valid, auto& ready) {
         valid = 1;
@@ -92,10 +168,15 @@ int main(int, char** argument) {
             taken(top.i_routed_valid, top.i_routed_ready);
             const bool end = layer == layers - 1;
             if (!(end && (words || t == tokens - 1))) answer(true);
-            if (end && !words && t == tokens - 1) while (!top.i_routed_ready) tick();
         }
     }
+    do tick(); while (top.busy_);
     fclose(out);
-    printf("%llu\n", static_cast<unsigned long long>(cycles));
+#ifdef ROWS_IN_DRAM
+    FILE* table = fopen(argument[14], "wb");
+    if (!table || fwrite(memory.bytes.data(), 1, memory.bytes.size(), table) != memory.bytes.size()) return 2;
+    fclose(table);
+#endif
+    for (uint64_t count : {cycles, answer_cycles, read_beats, written_beats}) printf("%llu ", static_cast<unsigned long long>(count));
     return 0;
 }

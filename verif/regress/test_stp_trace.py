@@ -3,8 +3,9 @@
 import pytest
 
 from stmoe.hw.predictor import stp_learning
+from stmoe.model.predictor.stp_config import RowsHome
 from stmoe.sim.traces.npz import load
-from stmoe.verif.regress.stp_trace import ROWS, check
+from stmoe.verif.regress.stp_trace import ROWS, Surroundings, check
 from stmoe.verif.unit.mutant import plant
 from stmoe.verif.unit.sim.traces.made import REAL, ROOT, needs_real
 
@@ -19,6 +20,21 @@ def test_hardware_equals_the_golden_model_on_the_projects_own_trace(tmp_path, ro
     outcome = check(load(OWN).cut(0, 1200), ROWS[rows], tmp_path)
     assert outcome.predictions >= 1200 * 6 - 10
     assert outcome.differing == 0, f"first in token, layer {outcome.first}"
+
+
+def test_with_rows_in_dram_scores_and_rows_equal_the_golden_models(tmp_path):
+    outcome = check(load(OWN).cut(0, 200), ROWS["words"], tmp_path, Surroundings(RowsHome.DRAM))
+    assert outcome.predictions >= 200 * 6 - 10
+    assert outcome.differing == 0, f"first in token, layer {outcome.first}"
+    assert outcome.wrong_rows == 0
+    assert outcome.read_bytes == pytest.approx(outcome.written_bytes, rel=0.01)
+
+
+@needs_real
+def test_with_rows_in_dram_the_same_holds_for_pairs_of_a_big_models_experts(tmp_path):
+    trace = load(REAL / "qwen3-30b-a3b-chat.npz").cut(0, 4)
+    outcome = check(trace, ROWS["pairs"], tmp_path, Surroundings(RowsHome.DRAM, bus_bytes=64))
+    assert outcome.differing == outcome.wrong_rows == 0, f"first in token, layer {outcome.first}"
 
 
 @needs_real

@@ -5,7 +5,7 @@
 
 from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
-from amaranth.lib.wiring import connect, flipped
+from amaranth.lib.wiring import Out, connect, flipped
 
 from stmoe.hw.memory.sram import Sram
 from stmoe.hw.predictor.rows.store import RowStore
@@ -16,32 +16,36 @@ from stmoe.model.config import EngineConfig, clog2
 
 
 class ChipRows(wiring.Component):
-    """A ``RowStore`` (which see for its members). A row is added in the cycle after its entry and learns in 4 cycles.
+    """A ``RowStore``. A row is added in the cycle after its entry and learns in 4 cycles.
 
     Commands take what they take in ``TableWalk``. Reset: lists empty, clearing.
 
     Parameters
     ----------
     config : the build.
+
+    Members
+    -------
+    store : ``RowStore``.
     """
 
     def __init__(self, config: EngineConfig):
         self.config = config
-        super().__init__(RowStore(config))
+        super().__init__({"store": Out(RowStore(config))})
 
     def elaborate(self, platform):
         """States: IDLE; LIST, READ, MOVE, WRITE to learn."""
         m = Module()
-        config = self.config
+        config, store = self.config, self.store
         m.submodules.update = update = RowUpdate(config)
         m.submodules.table = table = Sram(stp_row(config).size, table_rows(config))
         m.submodules.walk = walk = TableWalk(stp_row(config), table_rows(config))
         reads = config.stp_fitted.reads(config.top_k_max)
         # Two halves, which change places.
         m.submodules.list = listed = Sram(row_entry(config).size, 2 << clog2(reads))
-        connect(m, walk.i_command, flipped(self.i_command))
-        connect(m, walk.o_row, flipped(self.o_row))
-        connect(m, walk.i_row, flipped(self.i_row))
+        connect(m, walk.i_command, flipped(store.i_command))
+        connect(m, walk.o_row, flipped(store.o_row))
+        connect(m, walk.i_row, flipped(store.i_row))
         row = data.View(stp_row(config), table.read_data)
         entry = data.View(row_entry(config), listed.read_data)
 
@@ -49,33 +53,33 @@ class ChipRows(wiring.Component):
         number = Signal(range(reads + 1))
         to_learn = Signal.like(number)
         learned = Signal.like(number)
-        m.d.sync += self.adding.eq(self.i_entry.valid)
-        with m.If(self.i_entry.valid):
+        m.d.sync += store.adding.eq(store.i_entry.valid)
+        with m.If(store.i_entry.valid):
             m.d.sync += number.eq(number + 1)
-        with m.If(self.swap):
+        with m.If(store.swap):
             m.d.sync += [half.eq(~half), to_learn.eq(number), number.eq(0)]
-        with m.If(self.drop):
+        with m.If(store.drop):
             m.d.sync += [to_learn.eq(0), number.eq(0)]
 
         m.d.comb += [
-            self.ready.eq(1),
-            self.free.eq(~walk.busy),
-            self.busy.eq(walk.busy),
-            self.forgets.eq(walk.rewrites),
-            self.owing.eq(to_learn != 0),
-            self.o_addend.valid.eq(self.adding),
-            self.o_addend.weights.eq(row.weights),
-            walk.allowed.eq(self.allowed),
+            store.ready.eq(1),
+            store.free.eq(~walk.busy),
+            store.busy.eq(walk.busy),
+            store.forgets.eq(walk.rewrites),
+            store.owing.eq(to_learn != 0),
+            store.o_addend.valid.eq(store.adding),
+            store.o_addend.weights.eq(row.weights),
+            walk.allowed.eq(store.allowed),
             walk.read_data.eq(row),
             update.row.eq(row),
             update.source.eq(entry.source),
-            update.errors.eq(self.errors),
-            listed.write_en.eq(self.i_entry.valid),
+            update.errors.eq(store.errors),
+            listed.write_en.eq(store.i_entry.valid),
             listed.write_addr.eq(Cat(number[: clog2(reads)], half)),
-            listed.write_data.eq(self.i_entry),
+            listed.write_data.eq(store.i_entry),
             listed.read_addr.eq(Cat(learned[: clog2(reads)], ~half)),
-            table.read_addr.eq(self.i_entry.row),
-            table.read_en.eq(self.i_entry.valid),
+            table.read_addr.eq(store.i_entry.row),
+            table.read_en.eq(store.i_entry.valid),
             table.write_addr.eq(entry.row),
         ]
         moved = Signal(stp_row(config), reset_less=True)
@@ -83,25 +87,25 @@ class ChipRows(wiring.Component):
         with m.FSM():
             with m.State("IDLE"):
                 m.d.sync += learned.eq(0)
-                with m.If(self.learn):
+                with m.If(store.learn):
                     m.next = "LIST"
             with m.State("LIST"):
-                m.d.comb += [self.busy.eq(1), listed.read_en.eq(1)]
+                m.d.comb += [store.busy.eq(1), listed.read_en.eq(1)]
                 m.next = "READ"
             with m.State("READ"):
-                m.d.comb += [self.busy.eq(1), table.read_en.eq(1), table.read_addr.eq(entry.row)]
+                m.d.comb += [store.busy.eq(1), table.read_en.eq(1), table.read_addr.eq(entry.row)]
                 m.next = "MOVE"
             with m.State("MOVE"):
-                m.d.comb += self.busy.eq(1)
+                m.d.comb += store.busy.eq(1)
                 m.d.sync += moved.eq(update.moved)
                 m.next = "WRITE"
             with m.State("WRITE"):
-                m.d.comb += [self.busy.eq(1), table.write_en.eq(1)]
+                m.d.comb += [store.busy.eq(1), table.write_en.eq(1)]
                 m.d.sync += learned.eq(learned + 1)
                 m.next = "LIST"
                 with m.If(learned + 1 == to_learn):
-                    m.d.comb += self.learned.eq(1)
-                    m.d.sync += to_learn.eq(Mux(self.swap, number, 0))
+                    m.d.comb += store.learned.eq(1)
+                    m.d.sync += to_learn.eq(Mux(store.swap, number, 0))
                     m.next = "IDLE"
         with m.If(walk.busy):
             m.d.comb += [

@@ -215,13 +215,15 @@ module sdram_chip #(
       out_before = 0;
       out_valid <= 0;
     end else begin
-      if (!cs_n && {ras_n, cas_n, we_n} != NOP) execute({ras_n, cas_n, we_n});
       if (usable) begin
         due_phase = due_phase + DUE_STEP;
         if (due_phase >= DUE_AT) begin
           due_phase = due_phase - DUE_AT;
           owed = owed + 1;
         end
+      end
+      if (!cs_n && {ras_n, cas_n, we_n} != NOP) execute({ras_n, cas_n, we_n});
+      if (usable) begin
         if (owed >= TOO_MANY) fail(R_REFRESH, "REFRESH");
         if (owed < -AHEAD) owed = -AHEAD;
       end

@@ -16,6 +16,7 @@ from stmoe.fpga.link.host_link import HostLink
 from stmoe.fpga.yosys import run
 from stmoe.hw.export import SRAM_FILE, PlainTop, to_verilog
 from stmoe.hw.memory import sram
+from stmoe.hw.predictor.hidden.unit import HiddenPredictor
 from stmoe.hw.predictor.st_moe import StMoePredictor
 from stmoe.hw.predictor.stp import StpPredictor
 from stmoe.hw.prefetch.engine import PrefetchEngine
@@ -25,6 +26,7 @@ UNITS = {
     "stp": StpPredictor,
     "st-moe": StMoePredictor,
     "prefetch": PrefetchEngine,
+    "hidden": HiddenPredictor,
     "host-link": lambda config: HostLink(config, 75_000_000, 3_000_000),
 }
 TOP = "unit"

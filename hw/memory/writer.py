@@ -24,6 +24,16 @@ def write_range(config: EngineConfig) -> data.StructLayout:
     return data.StructLayout({"address": config.addr_bits, "beats": BEATS_BITS})
 
 
+def written_word(config: EngineConfig) -> data.StructLayout:
+    """A bus word of a range; ``last`` on the range's last."""
+    return data.StructLayout({"data": 8 * config.bus_bytes, "last": 1})
+
+
+def written() -> data.StructLayout:
+    """How the writing of a range ended."""
+    return data.StructLayout({"error": 1})
+
+
 class DmaWriter(wiring.Component):
     """Writes a range from a stream of bus words.
 
@@ -53,8 +63,8 @@ class DmaWriter(wiring.Component):
         super().__init__(
             {
                 "i_start": In(stream.Signature(write_range(config))),
-                "i_data": In(stream.Signature(data.StructLayout({"data": 8 * config.bus_bytes, "last": 1}))),
-                "o_done": Out(stream.Signature(data.StructLayout({"error": 1}))),
+                "i_data": In(stream.Signature(written_word(config))),
+                "o_done": Out(stream.Signature(written())),
                 "window": In(WindowBounds(config.addr_bits)),
                 "axi": Out(AxiWrite(config.addr_bits, config.bus_bytes)),
             }

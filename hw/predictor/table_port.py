@@ -3,14 +3,14 @@
 # Component members come from the signature at run time: pyright cannot see them.
 # pyright: reportAttributeAccessIssue=false, reportGeneralTypeIssues=false
 
-from amaranth import Module, Signal
+from amaranth import Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from stmoe.hw.layouts import TableCommand, fetch_request, landed, table_row, table_write
 from stmoe.hw.memory.axi import AxiWrite
 from stmoe.hw.memory.window import WindowBounds
-from stmoe.hw.memory.writer import DmaWriter
+from stmoe.hw.memory.writer import DmaWriter, write_range, written, written_word
 from stmoe.hw.predictor.table_loader import TableLoader
 from stmoe.hw.predictor.table_saver import TableSaver
 from stmoe.model.config import EngineConfig
@@ -25,6 +25,8 @@ class TablePort(wiring.Component):
     are begun only after the predictor has taken the command: once ``writing``, a save ends whatever else stops. Reset forgets
     everything; it must not come while ``writing`` or while the fetch is outstanding.
 
+    A table that lives in DRAM (``elsewhere``) is saved and loaded by the predictor itself, which uses the DMA writer here for it.
+
     Parameters
     ----------
     config : the build.
@@ -38,6 +40,9 @@ class TablePort(wiring.Component):
     i_row, o_row : rows from and to the predictor.
     o_fetch, i_word, i_landed, landed_valid : to and from the DMA reader.
     axi : AXI4 write master. ``window``: In, bounds of what may be written.
+    elsewhere : In, level: the table lives in DRAM; stable while ``busy``. ``elsewhere_busy``: In, level, from the cycle after a
+        command was taken: it is under way. ``elsewhere_failed``: In, pulse: something was not written, or the load is not right.
+    i_range, i_data, o_written : to and from the ``DmaWriter``, while ``elsewhere``.
     busy : Out, level: a command is not done.
     writing : Out, level: ``axi`` is or will be in use.
     done : Out, pulse: a save or a load is done, rightly.
@@ -64,6 +69,12 @@ class TablePort(wiring.Component):
                 "landed_valid": In(1),
                 "axi": Out(AxiWrite(config.addr_bits, config.bus_bytes)),
                 "window": In(WindowBounds(config.addr_bits)),
+                "elsewhere": In(1),
+                "elsewhere_busy": In(1),
+                "elsewhere_failed": In(1),
+                "i_range": In(stream.Signature(write_range(config))),
+                "i_data": In(stream.Signature(written_word(config))),
+                "o_written": Out(stream.Signature(written())),
                 "busy": Out(1),
                 "writing": Out(1),
                 "done": Out(1),
@@ -72,7 +83,7 @@ class TablePort(wiring.Component):
         )
 
     def elaborate(self, platform):
-        """States: IDLE; CLEAR, SAVE, LOAD until the predictor takes the command; then WORK."""
+        """States: IDLE; CLEAR, SAVE, LOAD until the predictor takes the command; then WORK, or ELSEWHERE."""
         m = Module()
         m.submodules.saver = saver = TableSaver(self.config)
         m.submodules.loader = loader = TableLoader(self.config)
@@ -85,15 +96,27 @@ class TablePort(wiring.Component):
             (writer.window, self.window),
         ):
             connect(m, inner, flipped(outer))
-        connect(m, saver.o_range, writer.i_start)
-        connect(m, saver.o_word, writer.i_data)
-        connect(m, writer.o_done, saver.i_written)
+        elsewhere = self.elsewhere
+        for ours, theirs, sink in (
+            (saver.o_range, self.i_range, writer.i_start),
+            (saver.o_word, self.i_data, writer.i_data),
+        ):
+            m.d.comb += [
+                sink.valid.eq(Mux(elsewhere, theirs.valid, ours.valid)),
+                sink.payload.eq(Mux(elsewhere, theirs.payload.as_value(), ours.payload.as_value())),
+                ours.ready.eq(sink.ready & ~elsewhere),
+                theirs.ready.eq(sink.ready & elsewhere),
+            ]
+        for sink, concerned in ((saver.i_written, ~elsewhere), (self.o_written, elsewhere)):
+            m.d.comb += [sink.payload.eq(writer.o_done.payload), sink.valid.eq(writer.o_done.valid & concerned)]
+        m.d.comb += writer.o_done.ready.eq(Mux(elsewhere, self.o_written.ready, saver.i_written.ready))
+        done = Signal()
         m.d.comb += [
             loader.i_word.eq(self.i_word),
             loader.i_landed.eq(self.i_landed),
             loader.landed_valid.eq(self.landed_valid),
             self.writing.eq(saver.busy),
-            self.done.eq(saver.done | loader.done),
+            self.done.eq(saver.done | loader.done | done),
             self.failed.eq(saver.failed),
         ]
         for block in (saver, loader):
@@ -105,6 +128,7 @@ class TablePort(wiring.Component):
 
         waiting = Signal(3)
         begun = Signal(3)
+        tells, well = Signal(), Signal()
         m.d.sync += waiting.eq((waiting & ~begun) | (self.clear << 0) | (self.save << 1) | (self.load << 2))
         m.d.comb += self.busy.eq(1)
         commands = (TableCommand.CLEAR, TableCommand.SAVE, TableCommand.LOAD)
@@ -122,9 +146,18 @@ class TablePort(wiring.Component):
                     m.d.comb += [self.o_command.valid.eq(1), self.o_command.payload.eq(command)]
                     with m.If(self.o_command.ready):
                         m.d.comb += begun[i].eq(1)
-                        if start is not None:
-                            m.d.comb += start.eq(1)
                         m.next = "WORK"
+                        with m.If(elsewhere):
+                            m.d.sync += [tells.eq(command != TableCommand.CLEAR), well.eq(1)]
+                            m.next = "ELSEWHERE"
+                        if start is not None:
+                            m.d.comb += start.eq(~elsewhere)
+            with m.State("ELSEWHERE"):
+                with m.If(self.elsewhere_failed):
+                    m.d.sync += well.eq(0)
+                with m.If(~self.elsewhere_busy):
+                    m.d.comb += done.eq(tells & well & ~self.elsewhere_failed)
+                    m.next = "IDLE"
             with m.State("WORK"):
                 with m.If(~saver.busy & ~loader.busy):
                     m.next = "IDLE"

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from stmoe.hw.layouts import TableCommand, fetch_request, landed, row_slot_bits, table_write
 from stmoe.hw.memory.sram import Sram
-from stmoe.hw.memory.writer import write_range
+from stmoe.hw.memory.writer import write_range, written, written_word
 from stmoe.hw.predictor.rows.duplicates import Duplicates
 from stmoe.hw.predictor.rows.fetcher import RowFetcher
 from stmoe.hw.predictor.rows.image import slot_layout
@@ -33,6 +33,7 @@ class RowPort(wiring.Signature):
     o_fetch, i_word, i_landed : to and from the DMA reader, class prefetch. Of landings, those of rows.
     o_range, o_word, i_written : to and from a ``DmaWriter``.
     writing : Out, level: that is or will be in use.
+    commanded : Out, level: a command is under way.
     urgent : Out, level: a routing waits for what is being fetched.
     fault : Out, pulse, when a landing is taken: it is the head that was to be loaded, and it is not right.
     failed : Out, pulse: something could not be written.
@@ -40,7 +41,6 @@ class RowPort(wiring.Signature):
     """
 
     def __init__(self, config: EngineConfig):
-        word = data.StructLayout({"data": 8 * config.bus_bytes, "last": 1})
         super().__init__(
             {
                 "base": In(config.addr_bits),
@@ -49,9 +49,10 @@ class RowPort(wiring.Signature):
                 "i_word": In(table_write(config)),
                 "i_landed": In(stream.Signature(landed(config))),
                 "o_range": Out(stream.Signature(write_range(config))),
-                "o_word": Out(stream.Signature(word)),
-                "i_written": In(stream.Signature(data.StructLayout({"error": 1}))),
+                "o_word": Out(stream.Signature(written_word(config))),
+                "i_written": In(stream.Signature(written())),
                 "writing": Out(1),
+                "commanded": Out(1),
                 "urgent": Out(1),
                 "fault": Out(1),
                 "failed": Out(1),
@@ -188,6 +189,7 @@ class DramRows(wiring.Component):
             sealer.i_row.payload.bits.eq(Mux(of_head, generation, row.as_value())),
             fetcher.number_addr.eq(Cat(at[:-1], ~half)),
             port.failed.eq(sealer.failed),
+            port.commanded.eq(store.forgets),
             port.urgent.eq(store.wanted & fetcher.pending),
             store.busy.eq(1),
         ]
@@ -255,12 +257,11 @@ class DramRows(wiring.Component):
                     with m.If(at + 1 == learned_rows):
                         m.next = "WRITTEN"
             with m.State("WRITTEN"):
-                m.d.comb += port.writing.eq(1)
+                m.d.comb += [store.forgets.eq(of_head), port.writing.eq(1)]
                 with m.If(~sealer.busy):
                     m.next = "IDLE"
                     with m.If(of_head):
                         m.d.sync += [of_head.eq(0), opened.eq(1)]
-                        m.d.comb += store.forgets.eq(1)
                     with m.Else():
                         m.d.comb += store.learned.eq(1)
                         m.d.sync += to_learn.eq(Mux(store.swap, number, 0))

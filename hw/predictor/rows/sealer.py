@@ -4,11 +4,11 @@
 # pyright: reportAttributeAccessIssue=false, reportGeneralTypeIssues=false, reportArgumentType=false
 
 from amaranth import Cat, Module, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from stmoe.hw.memory.crc import INITIAL, Crc32cUpdate
-from stmoe.hw.memory.writer import write_range
+from stmoe.hw.memory.writer import write_range, written, written_word
 from stmoe.hw.predictor.rows.image import image_row, row_address, row_seed
 from stmoe.model.config import EngineConfig
 from stmoe.model.predictor.tables import GENERATION_BITS, StpRowsImage
@@ -47,8 +47,8 @@ class RowSealer(wiring.Component):
                 "i_row": In(stream.Signature(image_row(config))),
                 "wipe": In(1),
                 "o_range": Out(stream.Signature(write_range(config))),
-                "o_word": Out(stream.Signature(data.StructLayout({"data": 8 * config.bus_bytes, "last": 1}))),
-                "i_written": In(stream.Signature(data.StructLayout({"error": 1}))),
+                "o_word": Out(stream.Signature(written_word(config))),
+                "i_written": In(stream.Signature(written())),
                 "busy": Out(1),
                 "failed": Out(1),
             }

@@ -1,0 +1,1 @@
+"""Open boards: one file a board, and what they share."""

@@ -1,0 +1,126 @@
+"""ULX3S with an LFE5U-85F: 16-bit SDR SDRAM, UART behind an FTDI chip (schematics and pinout: github.com/emard/ulx3s).
+
+The SDRAM's clock comes from the same PLL as ``sync`` and leads it by a quarter of a period: the chip samples commands 3/4 of a period
+after they change, and what it reads is sampled here a period and a quarter after the edge that sent it (docs/boards.md).
+"""
+
+# Component members come from the signature at run time: pyright cannot see them.
+# pyright: reportAttributeAccessIssue=false, reportArgumentType=false
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from amaranth import ClockDomain, ClockSignal, Elaboratable, Module
+from amaranth.lib import io
+from amaranth.lib.cdc import FFSynchronizer, ResetSynchronizer
+from amaranth_boards.ulx3s import ULX3S_85F_Platform
+
+from stmoe.fpga.boards.board import Board
+from stmoe.fpga.boards.core import BoardCore
+from stmoe.fpga.boards.pll import Pll, PllPlan
+from stmoe.fpga.build.device import ULX3S_DEVICE
+from stmoe.fpga.sdram.chip import ULX3S
+from stmoe.hw.export import SRAM_FILE
+from stmoe.hw.memory import sram
+from stmoe.model.config import EngineConfig
+from stmoe.model.presets import PRESETS
+
+NAME = "ulx3s-85f"
+INPUT_HZ = 25_000_000
+CLOCK_HZ = 75_000_000
+BAUD = 3_000_000
+#: By which the SDRAM's clock lags ``sync``.
+SDRAM_PHASE = 270
+#: A register on the way to the pins, and one on the way back.
+INPUT_LATENCY = 2
+
+
+class Platform(ULX3S_85F_Platform):
+    """Resources of the board; memories become ``stmoe_sram``."""
+
+    sram_instance = True
+
+    @property
+    def file_templates(self):
+        """Netlist and constraints; the tools are called by the build flow."""
+        return {name: text for name, text in super().file_templates.items() if name.endswith((".il", ".lpf"))}
+
+    @property
+    def required_tools(self):
+        """None to make the sources."""
+        return []
+
+
+def board_core(config: EngineConfig) -> BoardCore:
+    """What the board and the simulation of it have in common."""
+    return BoardCore(config, ULX3S, CLOCK_HZ, BAUD, INPUT_LATENCY)
+
+
+class Top(Elaboratable):
+    """Clocks, reset and pins around a ``BoardCore``.
+
+    ``sync`` is held in reset until the PLL has locked, and while the button FIRE1 is pressed.
+    """
+
+    def __init__(self, core: BoardCore):
+        self.core = core
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.core = core = self.core
+        m.domains.sync = ClockDomain()
+        m.domains.sdram = ClockDomain(reset_less=True)
+        m.submodules.pll = pll = Pll(PllPlan.find(INPUT_HZ, CLOCK_HZ), SDRAM_PHASE)
+        m.submodules.clk25 = clk25 = io.Buffer("i", platform.request("clk25", dir="-"))
+        m.submodules.fire = fire = io.Buffer("i", platform.request("button_fire", 0, dir="-"))
+        m.d.comb += [
+            pll.reference.eq(clk25.i),
+            ClockSignal("sync").eq(pll.clock),
+            ClockSignal("sdram").eq(pll.shifted),
+        ]
+        m.submodules.reset = ResetSynchronizer(~pll.locked | fire.i, domain="sync")
+
+        uart = platform.request("uart", dir={"rx": "-", "tx": "-", "rts": "-", "dtr": "-"})
+        m.submodules.rx = rx = io.Buffer("i", uart.rx)
+        m.submodules.tx = tx = io.FFBuffer("o", uart.tx)
+        m.submodules.rx_sync = FFSynchronizer(rx.i, core.rx, init=1)
+        m.d.comb += tx.o.eq(core.tx)
+        for i in range(len(core.leds)):
+            m.submodules[f"led_{i}"] = led = io.Buffer("o", platform.request("led", i, dir="-"))
+            m.d.comb += led.o.eq(core.leds[i])
+        self._sdram(m, platform)
+        return m
+
+    def _sdram(self, m: Module, platform):
+        """A register in every IO cell; the clock through one too, so that it is as late as the rest."""
+        chip = platform.request("sdram", dir="-")
+        pins = self.core.sdram
+        # amaranth-boards gives the controls as active low: what goes in is their meaning.
+        for name, port, value in (
+            ("cke", chip.clk_en, pins.cke),
+            ("cs", chip.cs, ~pins.cs_n),
+            ("ras", chip.ras, ~pins.ras_n),
+            ("cas", chip.cas, ~pins.cas_n),
+            ("we", chip.we, ~pins.we_n),
+            ("ba", chip.ba, pins.ba),
+            ("a", chip.a, pins.a),
+            ("dqm", chip.dqm, pins.dqm),
+        ):
+            m.submodules[f"sdram_{name}"] = buffer = io.FFBuffer("o", port)
+            m.d.comb += buffer.o.eq(value)
+        m.submodules.sdram_dq = dq = io.FFBuffer("io", chip.dq)
+        m.d.comb += [dq.o.eq(pins.dq_o), dq.oe.eq(pins.dq_oe), pins.dq_i.eq(dq.i)]
+        m.submodules.sdram_clk = clk = io.DDRBuffer("o", chip.clk, o_domain="sdram")
+        m.d.comb += [clk.o[0].eq(1), clk.o[1].eq(0)]
+
+
+def files() -> Mapping[str, str]:
+    """Netlist, constraints, and the Verilog of the memories."""
+    config, _ = PRESETS[NAME]
+    plan = Platform().build(Top(board_core(config)), name="top", do_build=False, emit_src=False)
+    made = {name: text if isinstance(text, str) else text.decode() for name, text in plan.files.items()}
+    sources = {name: text for name, text in made.items() if name.endswith((".il", ".lpf"))}
+    return sources | {SRAM_FILE: Path(sram.__file__).with_name(SRAM_FILE).read_text()}
+
+
+BOARD = Board(name=NAME, device=ULX3S_DEVICE, target_hz=CLOCK_HZ, loader="ulx3s", files=files)

@@ -93,8 +93,8 @@ class RowStream(wiring.Component):
         """States: STOPPED; OUTER (units, or a gate's experts); UNITS (wait for the last one); INNER (a ranker's experts)."""
         m = Module()
         config, plan, step = self.config, self.plan, self.o_step
-        lanes = config.hidden_lanes
-        beats = config.hidden_word_bytes // config.bus_bytes
+        lane_bits = clog2(config.hidden_lanes)
+        beat_bits = (config.hidden_word_bytes // config.bus_bytes).bit_length() - 1
         ranker = plan.units != 0
         walking, inner = Signal(), Signal()
         bias_due = Signal(reset_less=True)
@@ -114,7 +114,7 @@ class RowStream(wiring.Component):
             outer_sources.eq(Mux(ranker, plan.sources[:SIGNALS], plan.sources)),
             row_sources.eq(Mux(inner, 1 << FACTORS, outer_sources)),
             met.eq(Mux(ranker, plan.units, self.shape.experts)),
-            last_group.eq(Mux(source == FACTORS, (met - 1) // lanes, (self.shape.d_beats - 1) // beats)),
+            last_group.eq(Mux(source == FACTORS, (met - 1) >> lane_bits, (self.shape.d_beats - 1) >> beat_bits)),
             last_index.eq(Mux(ranker & ~inner, plan.units, self.shape.experts) - 1),
             row_done.eq(group == last_group),
             closes.eq((left & (left - 1)) == 0),
@@ -153,7 +153,7 @@ class RowStream(wiring.Component):
                 m.d.sync += [group.eq(0), left.eq(left & (left - 1))]
                 with m.If(closes):
                     # M/2 biases a word.
-                    in_word = index[: clog2(lanes // 2)]
+                    in_word = index[: lane_bits - 1]
                     m.d.sync += [index.eq(index + 1), left.eq(row_sources), bias_due.eq(ranker & in_word.all())]
 
         def begin(sources):

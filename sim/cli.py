@@ -11,6 +11,7 @@ import typer
 from stmoe.sim.commands import (
     bench_predictors,
     demo,
+    host,
     pack,
     predict,
     presets,
@@ -34,6 +35,8 @@ app = typer.Typer(
 for command in (demo, run, predict, bench_predictors, pack, presets, verilog, registers, report, version):
     app.command(name=command.NAME)(command.run)
 app.add_typer(trace.app, name=trace.NAME)
+app.add_typer(fpga.app, name=fpga.NAME)
+app.add_typer(host.app, name=host.NAME)
 
 
 def main() -> None:

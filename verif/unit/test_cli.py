@@ -24,6 +24,7 @@ COMMANDS = (
     "presets",
     "verilog",
     "registers",
+    "host",
     "report",
     "trace",
     "version",

@@ -51,7 +51,15 @@ def test_without_opensta_the_package_is_named(tmp_path, monkeypatch):
 
 
 def test_the_command_ends_with_2_and_one_line(tmp_path):
-    command = [sys.executable, "-m", "stmoe.fpga.standard_cells", "--unit", "st-moe", "--liberty", str(tmp_path / "no.lib")]
+    command = [
+        sys.executable,
+        "-m",
+        "stmoe.fpga.standard_cells",
+        "--unit",
+        "st-moe",
+        "--liberty",
+        str(tmp_path / "no.lib"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
 

@@ -224,8 +224,9 @@ def run_policy(
         hidden = hidden_image(sections, config, workload.shape, read_header(image).image_id)
         end = hidden_address(layout) + len(hidden)
     tables = -(-end // TABLE_ALIGNMENT) * TABLE_ALIGNMENT
-    keeps = learned != FORGOTTEN
-    size = tables + image_under(chosen.policy, config).total_bytes if keeps else end
+    table_image = image_under(chosen.policy, config)
+    keeps = learned != FORGOTTEN or not table_image.streamed
+    size = tables + table_image.total_bytes if keeps else end
     engine = Engine(build, point, np.zeros(size, np.uint8), config)
     started = time.perf_counter()
     session = Session(engine, config, image, chosen, hidden=hidden, tables=tables if keeps else None)

@@ -3,7 +3,6 @@
 A random model of the demo's shape, or as much of it as the build holds, decodes on demand and with prefetching.
 """
 
-import json
 import sys
 from pathlib import Path
 
@@ -48,4 +47,4 @@ def rehearse(config: EngineConfig, library: Path) -> None:
 
 
 if __name__ == "__main__":
-    rehearse(EngineConfig(**json.loads(sys.argv[1])), Path(sys.argv[2]))
+    rehearse(EngineConfig.from_json(sys.argv[1]), Path(sys.argv[2]))

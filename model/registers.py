@@ -47,7 +47,6 @@ _CAPABILITIES = {
     "addr_bits": "bits of an AXI address",
     "hidden_units": "most units of a ranker on hidden states; 0 if the build has no hidden-state predictor",
     "hidden_lanes": "its multipliers",
-    "prefetch_queue": "experts of a prediction that are ranked and held",
     "hidden_slots": "layers whose sections of the hidden image fit on chip",
 }
 
@@ -79,7 +78,14 @@ def _identity(config: EngineConfig) -> tuple[Register, ...]:
         pair("CAPS6", 0x020, "predictor", entry("cct_ways"), entry("cct_counter_bits")),
         pair("CAPS7", 0x024, "router memory and addresses", entry("router_slots"), entry("addr_bits")),
         pair("CAPS8", 0x028, "hidden-state predictor", hidden("hidden_units"), hidden("hidden_lanes")),
-        pair("CAPS9", 0x02C, "hidden-state predictor, prefetch", hidden("hidden_slots"), entry("prefetch_queue")),
+        Register(
+            name="CAPS9",
+            offset=0x02C,
+            access=Access.RO,
+            doc="hidden-state predictor",
+            fields=(Field(name="hidden_slots", lsb=0, width=16, doc=_CAPABILITIES["hidden_slots"]),),
+            reset=hidden("hidden_slots")[1],
+        ),
     )
 
 

@@ -11,6 +11,7 @@ import typer
 from stmoe.sim.commands import (
     bench_predictors,
     demo,
+    fpga,
     host,
     pack,
     predict,

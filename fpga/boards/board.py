@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from stmoe.fpga.build.device import Device
+from stmoe.fpga.flow.device import Device
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from amaranth import Instance, Module, Signal
+from amaranth import Instance, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 

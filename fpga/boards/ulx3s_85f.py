@@ -18,7 +18,7 @@ from amaranth_boards.ulx3s import ULX3S_85F_Platform
 from stmoe.fpga.boards.board import Board
 from stmoe.fpga.boards.core import BoardCore
 from stmoe.fpga.boards.pll import Pll, PllPlan
-from stmoe.fpga.build.device import ULX3S_DEVICE
+from stmoe.fpga.flow.device import LFE5U_85F
 from stmoe.fpga.sdram.chip import ULX3S
 from stmoe.hw.export import SRAM_FILE
 from stmoe.hw.memory import sram
@@ -123,4 +123,4 @@ def files() -> Mapping[str, str]:
     return sources | {SRAM_FILE: Path(sram.__file__).with_name(SRAM_FILE).read_text()}
 
 
-BOARD = Board(name=NAME, device=ULX3S_DEVICE, target_hz=CLOCK_HZ, loader="ulx3s", files=files)
+BOARD = Board(name=NAME, device=LFE5U_85F, target_hz=CLOCK_HZ, loader="ulx3s", files=files)

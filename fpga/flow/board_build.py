@@ -1,0 +1,55 @@
+"""A board's bitstream and ``report.json``."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from stmoe.fpga.boards.board import Board
+from stmoe.fpga.flow.flow import Flow, Say
+from stmoe.fpga.flow.report import SeedResult
+
+REPORT = "report.json"
+
+
+class TimingError(Exception):
+    """No seed meets the clock."""
+
+
+def build_board(board: Board, seeds: int, folder: Path, say: Say) -> dict[str, Any]:
+    """Build with seeds 1 … ``seeds``; the bitstream is the best one's. Returns the report.
+
+    Files: ``NAME.bit``, ``report.json``, and in ``build/`` what the tools made. ``TimingError`` if no seed meets the clock: then there
+    is a report and no bitstream.
+    """
+    work, bitstream = folder / "build", folder / f"{board.name}{board.device.suffix}"
+    flow = Flow(board.device, board.files(), work, board.target_hz / 1e6, say)
+    bitstream.unlink(missing_ok=True)
+    flow.synthesise()
+    results: list[SeedResult] = []
+    for seed in range(1, seeds + 1):
+        results.append(flow.place(seed))
+        say(f"seed {seed}: {results[-1].fmax_mhz} MHz")
+    report = {"board": board.name, **flow.report(results)}
+    _write(folder / REPORT, json.dumps(report, indent=2) + "\n")
+    best = max(results, key=lambda result: result.fmax_mhz)
+    if not best.met:
+        raise TimingError(
+            f"{board.name}: the best of {seeds} seeds reaches {best.fmax_mhz} MHz of {board.target_hz / 1e6:g}: {best.path[0]}"
+        )
+    flow.pack(best.seed, bitstream)
+    return report
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_suffix(".part")
+    part.write_text(text)
+    part.replace(path)
+
+
+def load_command(board: Board, bitstream: Path) -> list[str]:
+    """The call of openFPGALoader; ``FileNotFoundError`` if it is not there."""
+    program = shutil.which("openFPGALoader")
+    if program is None:
+        raise FileNotFoundError("openFPGALoader")
+    return [program, "--board", board.loader, str(bitstream)]

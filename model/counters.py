@@ -57,7 +57,7 @@ COUNTERS: tuple[Counter, ...] = (
     # Time and where it goes.
     _event("cycles", "cycles while running"),
     _event("token_layers", "results sent: one for each token and MoE layer"),
-    _event("window", "cycles between a result and the next activations, without those in which a hint comes in"),
+    _event("window", "cycles between a result and the next activations, without those in which a hint or state comes in"),
     _event("router_cycles", "cycles in which the router works on a token"),
     _event("stall_demand", "cycles of a token's execution with no tile busy and demand fetches pending"),
     _event("stall_router_weights", "cycles in which the router waits for its weights"),
@@ -73,7 +73,7 @@ COUNTERS: tuple[Counter, ...] = (
     # Memory.
     _event("demand_pending", "cycles with a demand fetch pending"),
     _event("read_beats_demand_pending", "read data beats taken in cycles with a demand fetch pending"),
-    _event("demand_beats", "read data beats of demand fetches, router images included"),
+    _event("demand_beats", "read data beats of demand fetches, router images and hidden sections included"),
     _event("prefetch_beats", "read data beats of prefetches"),
     _event("router_beats", "read data beats of router images"),
     # Experts: hits and misses.
@@ -93,6 +93,7 @@ COUNTERS: tuple[Counter, ...] = (
     _event("prefetch_wasted_chunks", "prefetched or aborted chunks whose expert the router did not select"),
     _event("prefetch_aborted", "prefetches cancelled before their last beat"),
     _event("evicted_frames", "frames taken from one expert for another"),
+    _event("hidden_beats", "read data beats of sections of the hidden image"),
 )
 
 COUNTER_BY_NAME = {counter.name: counter for counter in COUNTERS}

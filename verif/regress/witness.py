@@ -190,6 +190,7 @@ class Witness:
             "prefetch_beats": prefetch_beats,
             "demand_beats": beats - prefetch_beats,
             "router_beats": beats - prefetch_beats - experts["demand_chunks"] * chunk_beats,
+            "hidden_beats": 0,
             "late_chunks": 0,
             "prefetch_aborted": 0,
             **experts,

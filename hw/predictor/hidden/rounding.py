@@ -12,7 +12,7 @@ from amaranth.lib.wiring import In, Out
 
 from stmoe.hw.layouts import shape_layout
 from stmoe.hw.predictor.hidden.dot import Z_BITS
-from stmoe.hw.predictor.hidden.factors import FACTOR_MAX, factor_event
+from stmoe.hw.predictor.hidden.factors import FACTOR_MAX, factor_event, factors_max
 from stmoe.hw.predictor.hidden.rows import RowEnd
 from stmoe.model.config import EngineConfig, clog2
 
@@ -109,11 +109,15 @@ class RowRounding(wiring.Component):
 
         # Units first, then experts.
         of_units = Signal()
-        index = Signal(range(max(self.config.hidden_units, self.config.experts_max)), reset_less=True)
+        index = Signal(range(factors_max(self.config)), reset_less=True)
         closed = tags[4].valid & tags[4].closes
         unit, expert = self.o_unit, self.o_sum
-        last = Signal()
-        m.d.comb += last.eq(index == Mux(of_units, self.units, self.shape.experts) - 1)
+        # As wide as the index, so that an image with more units than there is room for ends too.
+        last, last_index = Signal(), Signal.like(index)
+        m.d.comb += [
+            last_index.eq(Mux(of_units, self.units, self.shape.experts) - 1),
+            last.eq(index == last_index),
+        ]
         value, number = Signal(SUM_BITS, reset_less=True), Signal.like(index, reset_less=True)
         ended, unit_valid, sum_valid = Signal(), Signal(), Signal()
         m.d.sync += [unit_valid.eq(closed & of_units), sum_valid.eq(closed & ~of_units), ended.eq(last)]

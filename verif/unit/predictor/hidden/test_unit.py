@@ -233,6 +233,21 @@ def test_a_reset_forgets_vectors_and_stops(after):
     assert [bool(s) for s in later] != [bool(s) for s in expected(parts, NARROW_SHAPE, heard)[5:]]
 
 
+@pytest.mark.parametrize("units", [0, 3, 9, 0xFFFF])
+def test_a_head_that_makes_no_sense_ends_like_any_other(units):
+    parts = sections(ROOMY, NARROW_SHAPE, "two-token-early", np.random.default_rng(13))
+    heard = events(NARROW_SHAPE, 1, seed=13)
+    bench = Bench(ROOMY, NARROW_SHAPE, parts, seed=13)
+    stride = len(bench.image) // NARROW_SHAPE.layers
+    image = bytearray(bench.image)
+    for layer in range(NARROW_SHAPE.layers):
+        image[layer * stride + 6 : layer * stride + 8] = units.to_bytes(2, "little")
+    bench.image = bytes(image)
+    # Or it would not return.
+    bench.run(heard)
+    assert len(bench.answers) == NARROW_SHAPE.layers
+
+
 PLANTED = [
     pytest.param(dot, "stages[-1].first, 0, z", "0, 0, z", "next-gate", id="sums run on"),
     pytest.param(dot, "Mux(group.half, halves[1], halves[0])", "halves[0]", "two-token-early", id="one half"),

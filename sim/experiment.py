@@ -64,6 +64,45 @@ class Generation:
     first_difference: tuple[int, int] | None
 
 
+def generate_text(
+    model: LanguageModel,
+    session: Session,
+    prompt: str,
+    count: int,
+    sampler: Sampler,
+    on_text: Callable[[str], None],
+    on_token: Callable[[], None] = lambda: None,
+) -> Generation:
+    """Continue ``prompt`` by ``count`` tokens with every MoE layer on the engine of ``session``, checked as it comes."""
+    ids = model.encode(prompt)
+    if len(ids) + count > model.positions:
+        raise UserError(
+            f"a prompt of {len(ids)} tokens and {count} more exceed the model's {model.positions} positions"
+        )
+    checked = Checked(model, session)
+    recorder = Recorder(model.quantised.shape, checked)
+    reference = model.reference
+    inner, reference.moe = reference.moe, recorder
+    # An instance's own comes before its class's.
+    entering, reference.entering = reference.entering, recorder.entering
+    try:
+        tokens = list(ids)
+        written = model.decode(tokens)
+        for token in generate(reference, ids, count, sampler, reference.new_cache()):
+            tokens.append(token)
+            # A token can be a part of a character: print what is certain.
+            text = model.decode(tokens)
+            if not text.endswith("�"):
+                on_text(text[len(written) :])
+                written = text
+            on_token()
+    finally:
+        reference.moe, reference.entering = inner, entering
+    workload = recorder.workload(0, len(ids), tokens)
+    text = model.decode(tokens[len(ids) :])
+    return Generation(text, workload, checked.bit_exact, checked.routing_exact, checked.first_difference)
+
+
 @dataclass(frozen=True)
 class Experiment:
     """A model on a build behind a memory. ``image`` is what lies in that memory."""
@@ -85,36 +124,10 @@ class Experiment:
         on_token: Callable[[], None] = lambda: None,
     ) -> Generation:
         """Continue ``prompt`` by ``count`` tokens, every MoE layer on the RTL; ``on_text`` gets the text as it comes."""
-        ids = self.model.encode(prompt)
-        if len(ids) + count > self.model.positions:
-            raise UserError(
-                f"a prompt of {len(ids)} tokens and {count} more exceed the model's {self.model.positions} positions"
-            )
-        quantised = self.model.quantised
-        chosen = setting(policy, self.config, quantised.shape.top_k, window)
+        chosen = setting(policy, self.config, self.model.quantised.shape.top_k, window)
         with Engine(self.build, self.point, np.zeros(self.image.size, np.uint8), self.config) as engine:
-            checked = Checked(self.model, Session(engine, self.config, self.image, chosen))
-            recorder = Recorder(quantised.shape, checked)
-            reference = self.model.reference
-            inner, reference.moe = reference.moe, recorder
-            # An instance's own comes before its class's.
-            entering, reference.entering = reference.entering, recorder.entering
-            try:
-                tokens = list(ids)
-                written = self.model.decode(tokens)
-                for token in generate(reference, ids, count, sampler, reference.new_cache()):
-                    tokens.append(token)
-                    # A token can be a part of a character: print what is certain.
-                    text = self.model.decode(tokens)
-                    if not text.endswith("�"):
-                        on_text(text[len(written) :])
-                        written = text
-                    on_token()
-            finally:
-                reference.moe, reference.entering = inner, entering
-        workload = recorder.workload(0, len(ids), tokens)
-        text = self.model.decode(tokens[len(ids) :])
-        return Generation(text, workload, checked.bit_exact, checked.routing_exact, checked.first_difference)
+            session = Session(engine, self.config, self.image, chosen)
+            return generate_text(self.model, session, prompt, count, sampler, on_text, on_token)
 
     def run_policies(
         self,

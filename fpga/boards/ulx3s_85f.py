@@ -18,21 +18,15 @@ from amaranth_boards.ulx3s import ULX3S_85F_Platform
 from stmoe.fpga.boards.board import Board
 from stmoe.fpga.boards.core import BoardCore
 from stmoe.fpga.boards.pll import Pll, PllPlan
+from stmoe.fpga.boards.ulx3s_core import CLOCK_HZ, NAME, board_core
 from stmoe.fpga.flow.device import LFE5U_85F
-from stmoe.fpga.sdram.chip import ULX3S
 from stmoe.hw.export import SRAM_FILE
 from stmoe.hw.memory import sram
-from stmoe.model.config import EngineConfig
 from stmoe.model.presets import PRESETS
 
-NAME = "ulx3s-85f"
 INPUT_HZ = 25_000_000
-CLOCK_HZ = 75_000_000
-BAUD = 3_000_000
 #: By which the SDRAM's clock lags ``sync``.
 SDRAM_PHASE = 270
-#: A register on the way to the pins, and one on the way back.
-INPUT_LATENCY = 2
 
 
 class Platform(ULX3S_85F_Platform):
@@ -49,11 +43,6 @@ class Platform(ULX3S_85F_Platform):
     def required_tools(self):
         """None to make the sources."""
         return []
-
-
-def board_core(config: EngineConfig) -> BoardCore:
-    """What the board and the simulation of it have in common."""
-    return BoardCore(config, ULX3S, CLOCK_HZ, BAUD, INPUT_LATENCY)
 
 
 class Top(Elaboratable):
@@ -114,13 +103,18 @@ class Top(Elaboratable):
         m.d.comb += [clk.o[0].eq(1), clk.o[1].eq(0)]
 
 
-def files() -> Mapping[str, str]:
+def sources(core: BoardCore) -> Mapping[str, str]:
     """Netlist, constraints, and the Verilog of the memories."""
-    config, _ = PRESETS[NAME]
-    plan = Platform().build(Top(board_core(config)), name="top", do_build=False, emit_src=False)
+    plan = Platform().build(Top(core), name="top", do_build=False, emit_src=False)
     made = {name: text if isinstance(text, str) else text.decode() for name, text in plan.files.items()}
-    sources = {name: text for name, text in made.items() if name.endswith((".il", ".lpf"))}
-    return sources | {SRAM_FILE: Path(sram.__file__).with_name(SRAM_FILE).read_text()}
+    kept = {name: text for name, text in made.items() if name.endswith((".il", ".lpf"))}
+    return kept | {SRAM_FILE: Path(sram.__file__).with_name(SRAM_FILE).read_text()}
 
 
-BOARD = Board(name=NAME, device=LFE5U_85F, target_hz=CLOCK_HZ, loader="ulx3s", files=files)
+BOARD = Board(
+    name=NAME,
+    device=LFE5U_85F,
+    target_hz=CLOCK_HZ,
+    loader="ulx3s",
+    files=lambda: sources(board_core(PRESETS[NAME][0])),
+)

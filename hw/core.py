@@ -216,7 +216,10 @@ class Core(wiring.Component):
         connect(m, rare.o, fetches.i_second)
         connect(m, loader.o_fetch, rare.i_first)
         connect(m, self.prediction.o_fetch, rare.i_second)
-        for source, sink in ((fetches.o, dma.i_demand), (prefetch.o_fetch, dma.i_prefetch)):
+        m.submodules.early = early = Merge(fetch_request(self.config))
+        connect(m, self.prediction.o_row_fetch, early.i_first)
+        connect(m, prefetch.o_fetch, early.i_second)
+        for source, sink in ((fetches.o, dma.i_demand), (early.o, dma.i_prefetch)):
             m.d.comb += [
                 sink.payload.eq(source.payload),
                 sink.valid.eq(source.valid & self.running),
@@ -230,15 +233,23 @@ class Core(wiring.Component):
             for name in channels:
                 connect(m, getattr(master.axi, name), flipped(getattr(self.axi, name)))
         chunk = dma.o_landed.payload.destination == Destination.BUFFER
+        rows = self.prediction.i_row_landed
         m.d.comb += [
-            dma.promote.eq(prefetch.promote),
+            rows.payload.eq(dma.o_landed.payload),
+            rows.valid.eq(dma.o_landed.valid & self._of_rows()),
+            dma.promote.eq(prefetch.promote | self.prediction.row_urgent),
             dma.abort.eq(prefetch.abort),
             self.manager.i_landed.payload.eq(dma.o_landed.payload),
             self.manager.i_landed.valid.eq(dma.o_landed.valid & chunk),
-            dma.o_landed.ready.eq(self.manager.i_landed.ready | ~chunk),
+            dma.o_landed.ready.eq(Mux(chunk, self.manager.i_landed.ready, rows.ready | ~self._of_rows())),
             prefetch.i_landed.valid.eq(self.manager.i_landed.valid & self.manager.i_landed.ready),
             prefetch.i_landed.landed.eq(dma.o_landed.payload),
         ]
+
+    def _of_rows(self):
+        """What lands is a row of STP's, which are the only prefetches of tables."""
+        landed = self.dma.o_landed.payload
+        return landed.prefetch & (landed.destination == Destination.TABLES)
 
     def _execution(self, m: Module):
         """Tiles, combine and the result."""
@@ -273,7 +284,9 @@ class Core(wiring.Component):
             faults.bad_message.eq(frontend.bad_message),
             faults.message_fault.eq(frontend.fault),
             faults.i_landed.eq(dma.o_landed.payload),
-            faults.landed_valid.eq(dma.o_landed.valid & dma.o_landed.ready),
+            faults.landed_valid.eq(
+                dma.o_landed.valid & dma.o_landed.ready & (~self._of_rows() | self.prediction.row_fault)
+            ),
             faults.tables_failed.eq(self.prediction.tables_failed),
             self.error.eq(faults.error),
         ]
@@ -322,6 +335,9 @@ class Core(wiring.Component):
             "prefetch_beats": dma.c_prefetch_beats,
             "router_beats": dma.o_router.valid,
             "hidden_beats": dma.o_hidden.valid,
+            "row_beats": self.prediction.c_row_read,
+            "row_written_beats": self.prediction.c_row_written,
+            "void_rows": self.prediction.c_row_void,
             "expert_hits": sequencer.hit,
             "expert_partial": sequencer.partial,
             "demand_misses": sequencer.miss,

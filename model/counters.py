@@ -57,7 +57,9 @@ COUNTERS: tuple[Counter, ...] = (
     # Time and where it goes.
     _event("cycles", "cycles while running"),
     _event("token_layers", "results sent: one for each token and MoE layer"),
-    _event("window", "cycles between a result and the next activations, without those in which a hint or state comes in"),
+    _event(
+        "window", "cycles between a result and the next activations, without those in which a hint or state comes in"
+    ),
     _event("router_cycles", "cycles in which the router works on a token"),
     _event("stall_demand", "cycles of a token's execution with no tile busy and demand fetches pending"),
     _event("stall_router_weights", "cycles in which the router waits for its weights"),
@@ -94,6 +96,9 @@ COUNTERS: tuple[Counter, ...] = (
     _event("prefetch_aborted", "prefetches cancelled before their last beat"),
     _event("evicted_frames", "frames taken from one expert for another"),
     _event("hidden_beats", "read data beats of sections of the hidden image"),
+    _event("row_beats", "read data beats of STP's rows in DRAM, which prefetch_beats counts too"),
+    _event("row_written_beats", "written data beats of STP's rows in DRAM"),
+    _event("void_rows", "rows in DRAM taken for zeros: not written since they were cleared, or damaged"),
 )
 
 COUNTER_BY_NAME = {counter.name: counter for counter in COUNTERS}

@@ -28,6 +28,7 @@ from stmoe.hw.predictor.hidden.loader import HiddenLoader
 from stmoe.hw.predictor.predictors import Predictors
 from stmoe.hw.predictor.table_port import TablePort
 from stmoe.model.config import EngineConfig, Policy
+from stmoe.model.predictor.stp_config import RowsHome
 from stmoe.model.predictor.tables import Table
 
 
@@ -48,6 +49,9 @@ class PredictionUnit(wiring.Component):
     tables_busy, tables_done, tables_failed, writing, axi, window : of ``TablePort``.
     o_fetch : to the demand side of the DMA. ``i_table_word``, ``i_section``: In, words from it.
     i_landed : In, copy of the DMA's landed payloads, ``landed_valid`` when one passes.
+    o_row_fetch, i_row_landed : to and from the prefetch side of the DMA, for rows in DRAM. ``row_fault``: Out, pulse, as one is taken:
+        it is an error. ``row_urgent``: Out, level: a routing waits for them.
+    c_row_read, c_row_written, c_row_void : Out, pulses: a beat of rows is read, is written; a row is taken for zeros.
     busy : Out, a predictor or a command is at work, or a section is being fetched.
     """
 
@@ -86,6 +90,13 @@ class PredictionUnit(wiring.Component):
                 "i_section": In(hidden_write(config)),
                 "i_landed": In(landed(config)),
                 "landed_valid": In(1),
+                "o_row_fetch": Out(stream.Signature(fetch_request(config))),
+                "i_row_landed": In(stream.Signature(landed(config))),
+                "row_fault": Out(1),
+                "row_urgent": Out(1),
+                "c_row_read": Out(1),
+                "c_row_written": Out(1),
+                "c_row_void": Out(1),
                 "busy": Out(1),
             }
         )
@@ -98,6 +109,8 @@ class PredictionUnit(wiring.Component):
         self._choice(m, predictors)
         self._answers(m, predictors)
         self._tables(m, predictors, tables)
+        if self.config.stp_rows is RowsHome.DRAM:
+            self._rows(m, predictors, tables)
         if self.config.hidden_units:
             self._sections(m, predictors, tables)
         else:
@@ -168,6 +181,32 @@ class PredictionUnit(wiring.Component):
             self.tables_done.eq(tables.done),
             self.tables_failed.eq(tables.failed),
             self.writing.eq(tables.writing),
+        ]
+
+    def _rows(self, m, predictors, tables):
+        """Rows in DRAM: fetched one by one, written by the table port's writer."""
+        rows = predictors.rows
+        connect(m, rows.o_fetch, flipped(self.o_row_fetch))
+        connect(m, flipped(self.i_row_landed), rows.i_landed)
+        connect(m, rows.o_range, tables.i_range)
+        connect(m, rows.o_word, tables.i_data)
+        connect(m, tables.o_written, rows.i_written)
+        m.d.comb += [
+            rows.base.eq(self.params.table_base),
+            rows.image_id.eq(self.params.image_id),
+            rows.i_word.eq(self.i_table_word),
+            rows.i_word.valid.eq(self.i_table_word.valid & predictors.perceptron),
+            tables.i_word.valid.eq(self.i_table_word.valid & ~predictors.perceptron),
+            tables.elsewhere.eq(predictors.perceptron),
+            tables.elsewhere_busy.eq(rows.commanded),
+            tables.elsewhere_failed.eq(rows.failed | rows.fault),
+            self.tables_failed.eq(tables.failed | rows.failed),
+            self.writing.eq(tables.writing | rows.writing),
+            self.row_fault.eq(rows.fault),
+            self.row_urgent.eq(rows.urgent),
+            self.c_row_read.eq(rows.i_word.valid),
+            self.c_row_written.eq(rows.o_word.valid & rows.o_word.ready),
+            self.c_row_void.eq(rows.c_void),
         ]
 
     def _sections(self, m, predictors, tables):

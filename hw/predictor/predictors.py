@@ -22,10 +22,12 @@ from stmoe.hw.layouts import (
 )
 from stmoe.hw.predictor.fusion import FusionMix
 from stmoe.hw.predictor.hidden.unit import HiddenPredictor
+from stmoe.hw.predictor.rows.dram import RowPort
 from stmoe.hw.predictor.runs import RunMerge
 from stmoe.hw.predictor.st_moe import StMoePredictor
 from stmoe.hw.predictor.stp import StpPredictor
 from stmoe.model.config import EngineConfig, clog2
+from stmoe.model.predictor.stp_config import RowsHome
 
 
 class Predictors(wiring.Component):
@@ -81,6 +83,7 @@ class Predictors(wiring.Component):
                 "o_want": Out(stream.Signature(config.layer_bits)),
                 "slot": In(clog2(config.hidden_slots)),
                 "busy": Out(1),
+                **({"rows": Out(RowPort(config))} if config.stp_rows is RowsHome.DRAM else {}),
             }
         )
 
@@ -88,6 +91,8 @@ class Predictors(wiring.Component):
         m = Module()
         m.submodules.st_moe = st_moe = StMoePredictor(self.config)
         m.submodules.stp = stp = StpPredictor(self.config)
+        if self.config.stp_rows is RowsHome.DRAM:
+            connect(m, stp.rows, flipped(self.rows))
         # A command that waits for one predictor goes before what is meant for another.
         calm = Signal()
         routed_alone = self.i_routed.valid & calm & ~self.hidden

@@ -7,7 +7,7 @@ from amaranth import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from stmoe.hw.layouts import TableCommand, fetch_request, landed, row_slot_bits, table_write
+from stmoe.hw.layouts import LandedStatus, TableCommand, fetch_request, landed, row_slot_bits, table_write
 from stmoe.hw.memory.sram import Sram
 from stmoe.hw.memory.writer import write_range, written, written_word
 from stmoe.hw.predictor.rows.duplicates import Duplicates
@@ -35,7 +35,7 @@ class RowPort(wiring.Signature):
     writing : Out, level: that is or will be in use.
     commanded : Out, level: a command is under way.
     urgent : Out, level: a routing waits for what is being fetched.
-    fault : Out, pulse, when a landing is taken: it is the head that was to be loaded, and it is not right.
+    fault : Out, pulse, when a landing is taken: it ended with an error response, or is the head that was to be loaded and not right.
     failed : Out, pulse: something could not be written.
     c_void : Out, pulse: a row failed its CRC and is taken for zeros: never written since the table was cleared, or damaged.
     """
@@ -65,10 +65,11 @@ class DramRows(wiring.Component):
     """A ``RowStore`` whose rows are fetched when they are listed.
 
     Addends come when all rows of the list are there, n + 3 cycles for n entries. Learning takes 4 cycles an entry, and 2 a row and
-    what ``RowSealer`` and the writer take to write it back; ``learned`` comes when DRAM has all: nothing stale can be fetched. CLEAR
-    and LOAD take the fetch of the head, CLEAR its writing too, and that of the whole image where there was no head. The table is
-    cleared when it is wanted first after reset. SAVE has nothing to do. Reset: lists empty; it must not come while ``writing`` or
-    while a fetch is under way.
+    what ``RowSealer`` and the writer take to write it back; ``learned`` comes when DRAM has all: nothing stale can be fetched.
+
+    After CLEAR and reset, the table is cleared when it is wanted next, by a routing or a SAVE: that takes the fetch of the head
+    and its writing, and that of the whole image where there was no head. Else SAVE has nothing to do. LOAD takes the fetch of the
+    head. Reset: lists empty; it must not come while ``writing`` or while a fetch is under way.
 
     Parameters
     ----------
@@ -150,13 +151,15 @@ class DramRows(wiring.Component):
         # The buffer: words as they come, zeros in the place of a row that is not right, rows that have learned.
         moved = Signal(row_shape, reset_less=True)
         slot = Signal(slot_shape)
+        void = fetcher.o_void.valid & fetcher.o_void.ready
         m.d.comb += [
             slot.eq(Cat(entry.slot, ~half)),
             buffer.read_addr.eq(slot),
             buffer.write_addr.eq(slot),
             buffer.write_data.eq(Cat(Const(0, CRC_BITS), moved)),
             fetcher.o_void.ready.eq(~port.i_word.valid),
-            port.c_void.eq(fetcher.o_void.valid & fetcher.o_void.ready & ~of_head),
+            port.c_void.eq(void & ~of_head),
+            port.fault.eq(void & ((of_head & loads) | (port.i_landed.payload.status == LandedStatus.AXI))),
             update.row.eq(row),
             update.source.eq(entry.source),
             update.errors.eq(store.errors),
@@ -205,11 +208,14 @@ class DramRows(wiring.Component):
                 ]
                 m.d.sync += [at.eq(0), headless.eq(0)]
                 with m.If(store.i_command.ready & (store.i_command.valid | (store.wanted & ~opened))):
-                    m.d.sync += loads.eq(store.i_command.valid & (store.i_command.payload == TableCommand.LOAD))
-                    with m.If(~opened | (store.i_command.payload != TableCommand.SAVE)):
-                        m.d.comb += fetcher.restart.eq(1)
-                        m.d.sync += [to_learn.eq(0), number.eq(0)]
+                    told = Mux(store.i_command.valid, store.i_command.payload.as_value(), TableCommand.SAVE)
+                    m.d.sync += loads.eq(told == TableCommand.LOAD)
+                    with m.If((told != TableCommand.SAVE) | ~opened):
+                        m.d.comb += [fetcher.restart.eq(1), store.forgets.eq(1)]
+                        m.d.sync += [to_learn.eq(0), number.eq(0), opened.eq(0)]
                         m.next = "HEAD"
+                    with m.If(told == TableCommand.CLEAR):
+                        m.next = "IDLE"
                 with m.Elif(store.learn):
                     m.next = "WAIT"
                 with m.Elif(store.complete & ~added & calm):
@@ -271,9 +277,8 @@ class DramRows(wiring.Component):
                 m.next = "HEAD_LANDED"
             with m.State("HEAD_LANDED"):
                 m.d.comb += store.forgets.eq(1)
-                with m.If(fetcher.o_void.valid & fetcher.o_void.ready):
+                with m.If(void):
                     m.d.sync += headless.eq(1)
-                    m.d.comb += port.fault.eq(loads)
                 with m.If(~fetcher.pending):
                     m.d.comb += [buffer.read_en.eq(1), buffer.read_addr.eq(Cat(at[:-1], half)), fetcher.restart.eq(1)]
                     m.next = "HEAD_READ"

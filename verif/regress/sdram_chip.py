@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stmoe.fpga.sdram.chip import SdramChip
 from stmoe.fpga.sdram.chip_model import Rule, SdramModel, SdramViolation
@@ -15,18 +16,8 @@ from stmoe.sim.toolchain import find_verilator
 
 HARNESS = Path(__file__).with_suffix(".cpp")
 MODULE = "sdram_chip"
-#: Field → lowest bit and width in a record (sdram_chip.cpp).
-FIELDS = {
-    "cke": (0, 1),
-    "cs_n": (1, 1),
-    "ras_n": (2, 1),
-    "cas_n": (3, 1),
-    "we_n": (4, 1),
-    "ba": (5, 2),
-    "a": (7, 13),
-    "dqm": (20, 2),
-    "dq_oe": (22, 1),
-}
+#: Field → its lowest bit in a record (sdram_chip.cpp).
+FIELDS = {"cke": 0, "cs_n": 1, "ras_n": 2, "cas_n": 3, "we_n": 4, "ba": 5, "a": 7, "dqm": 20, "dq_oe": 22}
 
 Pins = dict[str, int]
 
@@ -46,6 +37,23 @@ def compile_chip(chip: SdramChip, clock_hz: int, folder: Path) -> Path:
     done = subprocess.run(command, cwd=folder, env=verilator.env, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"the chip does not compile: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return folder / MODULE
+
+
+def chip_parameters(chip: SdramChip, clock_hz: int) -> str:
+    """The file that sdram_chip_tb.v includes."""
+    parameters = chip.verilog_parameters(clock_hz) | {"FATAL": 0}
+    return ",\n".join(f"  .{name}({value})" for name, value in parameters.items())
+
+
+def compile_icarus(chip: SdramChip, clock_hz: int, folder: Path) -> Path:
+    """The same under Icarus."""
+    (folder / "chip_parameters.vh").write_text(chip_parameters(chip, clock_hz))
+    sources = HARNESS.with_name("sdram_chip_tb.v"), SDRAM / f"{MODULE}.v"
+    command = ["iverilog", "-g2012", f"-I{folder}", "-o", str(folder / MODULE), *map(str, sources)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode or done.stderr:
+        raise RuntimeError(f"the chip does not compile: {done.stderr[-2000:]}")
     return folder / MODULE
 
 
@@ -133,12 +141,28 @@ def run_twin(chip: SdramChip, clock_hz: int, stream: list[Pins]) -> tuple[list[i
 
 def run_verilog(program: Path, stream: list[Pins]) -> tuple[list[int | None], int, int | None]:
     """The same of the Verilog."""
-    records = [(sum(values[name] << bit for name, (bit, _) in FIELDS.items()), values["dq_o"]) for values in stream]
     files = program.with_name("in.bin"), program.with_name("out.bin")
-    files[0].write_bytes(np.array(records, "<u4").tobytes())
+    files[0].write_bytes(np.array(_records(stream), "<u4").tobytes())
     subprocess.run([str(program), *map(str, files)], check=True, stdout=subprocess.DEVNULL)
     out = np.fromfile(files[1], [("dq", "<u2"), ("driven", "u1"), ("violation", "u1")])
-    broken = np.flatnonzero(out["violation"])
+    return _until_broken(np.stack([out["dq"], out["driven"], out["violation"]], axis=1).astype(np.int64))
+
+
+def run_icarus(program: Path, stream: list[Pins]) -> tuple[list[int | None], int, int | None]:
+    """The same of the Verilog under Icarus."""
+    files = program.with_name("in.txt"), program.with_name("out.txt")
+    files[0].write_text("".join(f"{values:x} {dq:x}\n" for values, dq in _records(stream)))
+    command = ["vvp", "-n", str(program), f"+in={files[0]}", f"+out={files[1]}"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return _until_broken(np.loadtxt(files[1], np.int64))
+
+
+def _records(stream: list[Pins]) -> list[tuple[int, int]]:
+    return [(sum(values[name] << bit for name, bit in FIELDS.items()), values["dq_o"]) for values in stream]
+
+
+def _until_broken(out: NDArray[np.int64]) -> tuple[list[int | None], int, int | None]:
+    broken = np.flatnonzero(out[:, 2])
     end = int(broken[0]) if len(broken) else None
-    driven = [int(word) if valid else None for word, valid in zip(out["dq"][:end], out["driven"][:end], strict=True)]
-    return driven, int(out["violation"][end]) if end is not None else 0, end
+    driven = [int(word) if valid else None for word, valid in out[:end, :2]]
+    return driven, int(out[end, 2]) if end is not None else 0, end

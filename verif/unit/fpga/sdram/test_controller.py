@@ -94,6 +94,17 @@ def test_no_refresh_is_forgotten_while_the_port_is_saturated():
     assert due - 8 <= given <= due + 1
 
 
+def test_an_idle_chip_is_refreshed_when_it_is_due():
+    bench = Bench()
+
+    async def nothing(ctx):
+        await ctx.tick().repeat(1500)
+
+    simulate(bench.controller, nothing, background=[bench.chip_process])
+    due = (bench.model.cycle - 200) / bench.controller.timing.refresh
+    assert abs(bench.model.commands[Command.REFRESH] - SMALL.init_refreshes - due) < 2
+
+
 def test_a_master_that_takes_nothing_stops_reads_but_no_refresh():
     bench = Bench()
     bench.fill(random.Random(2))

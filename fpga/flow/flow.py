@@ -51,7 +51,6 @@ class Flow:
                 *([self.device.reading] if self.device.reading else []),
                 *(f"read_verilog {name}" for name in verilog),
                 "read_rtlil top.il",
-                "hierarchy -check -top top",
                 f"{self.device.synthesis} -json {NETLIST}",
             ]
         )

@@ -1,0 +1,156 @@
+"""Cost and clock of every block on an ECP5, each by itself (``fpga/flow/harness.py``).
+
+    python -m stmoe.fpga.bench [--units NAME,…] [--seeds N] [--out FILE] [--write-baseline]
+
+writes JSON, and prints each figure beside that of the baseline in ``fpga/baselines/``. Cells are counted by yosys, without the
+harness: a carry cell as two LUTs, a LUT RAM as four. The clock is the median of the seeds, as nextpnr estimates it after routing,
+harness included. What was done already is kept in ``--work``.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from amaranth.lib import wiring
+
+from stmoe.fpga.flow.device import LFE5U_85F
+from stmoe.fpga.flow.flow import NETLIST, Flow
+from stmoe.fpga.flow.harness import Harness, netlist
+from stmoe.fpga.flow.report import summary
+from stmoe.fpga.link.host_link import HostLink
+from stmoe.fpga.sdram.chip import ULX3S
+from stmoe.fpga.sdram.controller import SdramController
+from stmoe.hw.buffer.demand import DemandLoader
+from stmoe.hw.buffer.manager import BufferManager
+from stmoe.hw.compute.datapath import ExpertDatapath
+from stmoe.hw.compute.tile import Tile
+from stmoe.hw.control.axilite import AxiLiteSlave
+from stmoe.hw.control.counters import CounterBank
+from stmoe.hw.control.frontend import Frontend
+from stmoe.hw.control.registers import RegisterFile
+from stmoe.hw.control.result import Result
+from stmoe.hw.control.sequencer import Sequencer
+from stmoe.hw.export import SRAM_FILE
+from stmoe.hw.memory import sram
+from stmoe.hw.memory.dma import DmaReader
+from stmoe.hw.predictor.st_moe import StMoePredictor
+from stmoe.hw.predictor.stp import StpPredictor
+from stmoe.hw.predictor.table_port import TablePort
+from stmoe.hw.prefetch.engine import PrefetchEngine
+from stmoe.hw.router.loader import RouterLoader
+from stmoe.hw.router.router import RouterUnit
+from stmoe.hw.top import Engine
+from stmoe.model.config import EngineConfig
+from stmoe.model.presets import PRESETS
+from stmoe.sim.errors import UserError
+
+PRESET = "ulx3s-85f"
+CLOCK_HZ, BAUD = 75_000_000, 3_000_000
+#: The placer works for this clock.
+TARGET_MHZ = 100
+BASELINE = Path(__file__).parent / "baselines" / "ecp5.json"
+FIGURES = ("lut", "ff", "bram", "dsp")
+
+Maker = Callable[[EngineConfig], wiring.Component]
+UNITS: dict[str, Maker] = {
+    "router": RouterUnit,
+    "router-loader": RouterLoader,
+    "tile": Tile,
+    "datapath": ExpertDatapath,
+    "buffer-manager": BufferManager,
+    "demand-loader": DemandLoader,
+    "prefetch-engine": PrefetchEngine,
+    "dma-reader": DmaReader,
+    "cct": StMoePredictor,
+    "stp": StpPredictor,
+    "table-port": TablePort,
+    "sequencer": Sequencer,
+    "frontend": Frontend,
+    "result": Result,
+    "registers": RegisterFile,
+    "counters": CounterBank,
+    "axilite": lambda config: AxiLiteSlave(),
+    "sdram": lambda config: SdramController(ULX3S, CLOCK_HZ, config.addr_bits, config.bus_bytes, 2),
+    "host-link": lambda config: HostLink(config, CLOCK_HZ, BAUD),
+    "engine": Engine,
+}
+
+
+def measure(unit: wiring.Component, seeds: int, folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
+    """Cells of a block, and the clock it reaches."""
+    memory = {SRAM_FILE: Path(sram.__file__).with_name(SRAM_FILE).read_text()}
+    alone = Flow(LFE5U_85F, {"top.il": netlist(unit, None), **memory}, folder / "cells", TARGET_MHZ, say)
+    alone.synthesise()
+    harness = Harness(unit)
+    placed = Flow(LFE5U_85F, {"top.il": netlist(harness, harness.ports), **memory}, folder / "clock", TARGET_MHZ, say)
+    placed.synthesise()
+    results = [placed.place(seed) for seed in range(1, seeds + 1)]
+    return {"fmax_mhz": summary(results)["fmax_mhz"], **cells(folder / "cells" / NETLIST), "path": results[0].path}
+
+
+def cells(path: Path) -> dict[str, int]:
+    """What a netlist for ECP5 takes."""
+    kinds: dict[str, int] = {}
+    for cell in json.loads(path.read_text())["modules"]["top"]["cells"].values():
+        kinds[cell["type"]] = kinds.get(cell["type"], 0) + 1
+    return {
+        "lut": kinds.get("LUT4", 0) + 2 * kinds.get("CCU2C", 0) + 4 * kinds.get("TRELLIS_DPR16X4", 0),
+        "ff": kinds.get("TRELLIS_FF", 0),
+        "bram": kinds.get("DP16KD", 0),
+        "dsp": kinds.get("MULT18X18D", 0),
+    }
+
+
+def table(measured: dict[str, Any], baseline: dict[str, Any]) -> str:
+    """Figures by block, each with its difference from the baseline."""
+    lines = [f"{'unit':16}{'MHz':>16}" + "".join(f"{figure:>16}" for figure in FIGURES)]
+    for name, figures in measured.items():
+        before = baseline.get(name, {})
+        line = f"{name:16}{_beside(figures['fmax_mhz'], before.get('fmax_mhz'), '.1f'):>16}"
+        lines.append(line + "".join(f"{_beside(figures[f], before.get(f), 'd'):>16}" for f in FIGURES))
+    return "\n".join(lines)
+
+
+def _beside(value: float, before: float | None, form: str) -> str:
+    if before is None:
+        return f"{value:{form}} (new)"
+    return f"{value:{form}}" if value == before else f"{value:{form}} ({value - before:+{form}})"
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--units", default=",".join(UNITS), help="blocks, separated by commas")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=Path("build/bench-synth/ecp5.json"))
+    parser.add_argument("--work", type=Path, default=Path("build/bench-synth"))
+    parser.add_argument("--write-baseline", action="store_true", help="make the result the baseline of these blocks")
+    options = parser.parse_args()
+    names = options.units.split(",")
+    unknown = [name for name in names if name not in UNITS]
+    if unknown:
+        parser.error(f"unknown unit {unknown[0]!r}: known are {', '.join(UNITS)}")
+    config, _ = PRESETS[PRESET]
+    baseline = json.loads(BASELINE.read_text())["units"] if BASELINE.exists() else {}
+    measured: dict[str, Any] = {}
+    try:
+        for name in names:
+            print(name, file=sys.stderr)
+            measured[name] = measure(UNITS[name](config), options.seeds, options.work / name, lambda text: None)
+    except (RuntimeError, UserError) as error:
+        sys.exit(f"stmoe: {error}")
+    result = {"device": LFE5U_85F.part, "preset": PRESET, "target_mhz": TARGET_MHZ, "units": measured}
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(result, indent=2) + "\n")
+    print(table(measured, baseline))
+    if options.write_baseline:
+        kept = {name: (measured | baseline | measured)[name] for name in UNITS if name in baseline or name in measured}
+        BASELINE.parent.mkdir(exist_ok=True)
+        BASELINE.write_text(json.dumps({**result, "units": kept}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

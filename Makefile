@@ -6,12 +6,13 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 TESTER := $(VENV)/.ready-test
 DOCS   := $(VENV)/.ready-docs
+FPGA   := $(VENV)/.ready-fpga
 JOBS   ?= 2
 
 # The products of one token are too small for the threads of a BLAS; on two cores they only wait for each other.
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: demo test test-full lint docs bench-predictors wheel clean distclean check-tools
+.PHONY: demo test test-full lint docs bench-predictors bench-synth wheel clean distclean check-tools
 .DEFAULT_GOAL := test
 
 demo: $(READY)
@@ -37,6 +38,10 @@ docs: $(DOCS)
 # What the result file has is not run again; `stmoe bench-predictors --again` runs it.
 bench-predictors: $(READY) build/stmoe-12m-hidden.npz
 	$(BIN)/stmoe bench-predictors --jobs $(JOBS)
+
+# Every block through synthesis and routing for an ECP5, beside the baseline; hours on two cores, minutes for what is there.
+bench-synth: $(FPGA)
+	$(BIN)/python -m stmoe.fpga.bench
 
 build/stmoe-12m-hidden.npz: model/traces/stmoe-12m.npz | $(READY)
 	@mkdir -p $(@D)
@@ -76,4 +81,8 @@ $(TESTER): $(READY)
 
 $(DOCS): $(READY)
 	@$(BIN)/python -m pip install -q -c constraints.txt -e ".[docs]"
+	@touch $@
+
+$(FPGA): $(READY)
+	@$(BIN)/python -m pip install -q -c constraints.txt -e ".[fpga]"
 	@touch $@

@@ -3,7 +3,7 @@
 # Component members come from the signature at run time: pyright cannot see them.
 # pyright: reportAttributeAccessIssue=false
 
-from amaranth import Cat, Module, Signal
+from amaranth import Cat, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -41,14 +41,24 @@ class Crc32cByte(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         state = Signal(32, reset_less=True)
-        mixed = Signal(8)
+        mixed, following = Signal(8), Signal(32)
         m.d.comb += [mixed.eq(state ^ self.data), self.crc.eq(~state), self.intact.eq(state == RESIDUE)]
+        # State and data enter as their XOR; the state's upper bytes only move down. What a row takes of either nibble stands in
+        # other rows too: said once, it is made once.
+        shared: dict[tuple[int, int], Value] = {}
+        for i, row in enumerate(update_rows(8)):
+            terms = [state[i + 8]] if i < 24 else []
+            for nibble in (0, 4):
+                taken = row >> (32 + nibble) & 0xF
+                if taken and (nibble, taken) not in shared:
+                    term = Signal(name=f"nibble{nibble}_{taken:x}")
+                    m.d.comb += term.eq((mixed[nibble : nibble + 4] & taken).xor())
+                    shared[nibble, taken] = term
+                if taken:
+                    terms.append(shared[nibble, taken])
+            m.d.comb += following[i].eq(Cat(terms).xor())
         with m.If(self.clear):
             m.d.sync += state.eq(INITIAL)
         with m.Elif(self.enable):
-            for i, row in enumerate(update_rows(8)):
-                # State and data enter as their XOR; the state's upper bytes only move down.
-                bits = [bit for j, bit in enumerate(mixed) if row >> (32 + j) & 1]
-                bits += [state[j] for j in range(8, 32) if row >> j & 1]
-                m.d.sync += state[i].eq(Cat(bits).xor())
+            m.d.sync += state.eq(following)
         return m

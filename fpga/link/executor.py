@@ -8,7 +8,6 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from stmoe.fpga.link.counters import COUNTER_BYTES, LinkCounters
-from stmoe.fpga.link.crc import Crc32cByte
 from stmoe.fpga.link.frame_receiver import received_layout
 from stmoe.fpga.link.frame_sender import ASIDE, sent_layout
 from stmoe.fpga.link.mover import Move, Mover
@@ -73,6 +72,7 @@ class Executor(wiring.Component):
     -------
     i_frame, read_addr, read_data : a received frame (``FrameReceiver``).
     o_frame, write_en, write_addr, write_data : the response (``FrameSender``).
+    sum_clear, sum_enable, sum_data, sum_index, sum_byte : CRC of memory (``FrameSender``).
     overrun, line_error : pulses, for the counters.
     axil, axi, o_axis, i_axis, irq, engine_reset : registers, memory and engine.
     """
@@ -89,6 +89,11 @@ class Executor(wiring.Component):
                 "write_en": Out(1),
                 "write_addr": Out(clog2(buffer_bytes)),
                 "write_data": Out(8),
+                "sum_clear": Out(1),
+                "sum_enable": Out(1),
+                "sum_data": Out(8),
+                "sum_index": Out(2),
+                "sum_byte": In(8),
                 "overrun": In(1),
                 "line_error": In(1),
                 "axil": Out(AxiLite()),
@@ -105,7 +110,6 @@ class Executor(wiring.Component):
         m.submodules.registers = self._registers = RegisterPort()
         m.submodules.mover = self._mover = Mover(self.config)
         m.submodules.counters = self._counters = LinkCounters()
-        m.submodules.crc = self._crc = Crc32cByte()
         wiring.connect(m, self._registers.axil, wiring.flipped(self.axil))
         wiring.connect(m, self._mover.axi, wiring.flipped(self.axi))
         wiring.connect(m, self._mover.o_axis, wiring.flipped(self.o_axis))
@@ -200,7 +204,8 @@ class Executor(wiring.Component):
             mover.i_word_left.eq(self._count[size:] != 0),
             mover.expired.eq(self._expired),
             mover.ends.eq(self._ends),
-            self._crc.data.eq(mover.o_byte),
+            self.sum_data.eq(mover.o_byte),
+            self.sum_index.eq(self._index),
         ]
         with m.Switch(self._operation):
             for operation, move in MOVES.items():
@@ -361,7 +366,7 @@ class Executor(wiring.Component):
                 self._fail(m, Status.TIMEOUT)
         with m.State("WORD"):
             self._write(m, self._value[:8])
-            m.d.sync += [self._index.eq(self._index + 1), self._value.eq(self._value[8:])]
+            m.d.sync += [self._index.eq(self._index + 1), self._value.eq(Cat(self._value[8:], self.read_data))]
             with m.If(self._index == 3):
                 m.next = "REGISTER"
                 with m.If(self._count == 0):
@@ -371,12 +376,12 @@ class Executor(wiring.Component):
         """Memory and streams."""
         mover, crc = self._mover, self._operation == Operation.MEMORY_CRC
         with m.State("MOVE"):
-            m.d.comb += [mover.start.eq(1), self._crc.clear.eq(1)]
+            m.d.comb += [mover.start.eq(1), self.sum_clear.eq(1)]
             m.next = "MOVING"
         with m.State("MOVING"):
             m.d.comb += [
                 self._take.eq(mover.o_take),
-                self._crc.enable.eq(mover.o_emit),
+                self.sum_enable.eq(mover.o_emit),
                 self._put.eq(mover.o_emit & ~crc),
                 self._put_byte.eq(mover.o_byte),
             ]
@@ -389,8 +394,10 @@ class Executor(wiring.Component):
                 with m.Elif(self._operation == Operation.STREAM_RECEIVE):
                     m.next = "RECEIVE_FLAGS"
         with m.State("CRC"):
-            m.d.sync += [self._value.eq(self._crc.crc), self._index.eq(0)]
-            m.next = "WORD"
+            self._write(m, self.sum_byte)
+            m.d.sync += self._index.eq(self._index + 1)
+            with m.If(self._index == 3):
+                m.next = "FINISH"
         with m.State("RECEIVE_FLAGS"):
             self._write_at(m, RESPONSE_HEAD, mover.ended)
             m.next = "FINISH"
@@ -421,9 +428,11 @@ class Executor(wiring.Component):
         with m.State("STATUS_FLAGS"):
             # A counter's byte comes a cycle after its number.
             self._write(m, Cat(levels[name] for name in FLAGS))
+            m.d.comb += self._counters.reading.eq(1)
             m.d.sync += self._index.eq(1)
             m.next = "STATUS_COUNTERS"
         with m.State("STATUS_COUNTERS"):
+            m.d.comb += self._counters.reading.eq(1)
             self._write(m, self._counters.byte)
             m.d.sync += self._index.eq(self._index + 1)
             with m.If(self._index == COUNTER_BYTES):
@@ -437,6 +446,10 @@ class Executor(wiring.Component):
     def _states_of_responses(self, m: Module):
         """Status, length, and off it goes."""
         with m.State("FAIL"):
+            # What has been written of an answer is dropped.
+            m.d.sync += self._position.eq(RESPONSE_HEAD)
+            m.next = "FAIL_LOW"
+        with m.State("FAIL_LOW"):
             self._write(m, self._done[:8])
             m.next = "FAIL_HIGH"
         with m.State("FAIL_HIGH"):
@@ -474,5 +487,5 @@ class Executor(wiring.Component):
         m.d.comb += [self._patch.eq(1), self._patch_addr.eq(place), self._put_byte.eq(byte)]
 
     def _fail(self, m: Module, status) -> None:
-        m.d.sync += [self._status.eq(status), self._position.eq(RESPONSE_HEAD)]
+        m.d.sync += self._status.eq(status)
         m.next = "FAIL"

@@ -36,6 +36,8 @@ class FrameSender(wiring.Component):
     Members
     -------
     write_en, write_addr, write_data : the buffer; not to be written while sending.
+    sum_clear, sum_enable, sum_data, sum_index, sum_byte : its CRC register, for the executor's use between frames: begin anew, take
+        a byte, give a byte of the CRC.
     i_frame : stream of ``sent_layout``.
     o_byte : stream of bytes.
     """
@@ -49,6 +51,11 @@ class FrameSender(wiring.Component):
                 "write_en": In(1),
                 "write_addr": In(clog2(buffer_bytes)),
                 "write_data": In(8),
+                "sum_clear": In(1),
+                "sum_enable": In(1),
+                "sum_data": In(8),
+                "sum_index": In(2),
+                "sum_byte": Out(8),
                 "i_frame": In(stream.Signature(sent_layout(buffer_bytes))),
                 "o_byte": Out(stream.Signature(8)),
             }
@@ -73,14 +80,16 @@ class FrameSender(wiring.Component):
         beyond, at_end = Signal(reset_less=True), Signal(reset_less=True)
         which = Signal(2, reset_less=True)
         byte = Signal(8)
+        between = Signal()
         m.d.comb += [
             buffer.write_en.eq(self.write_en),
             buffer.write_addr.eq(self.write_addr),
             buffer.write_data.eq(self.write_data),
             buffer.read_en.eq(fetch),
             buffer.read_addr.eq(position | Mux(aside, self.buffer_bytes - ASIDE, 0)),
-            byte.eq(Mux(beyond, crc.crc.word_select(which, 8), buffer.read_data)),
-            crc.data.eq(buffer.read_data),
+            self.sum_byte.eq(crc.crc.word_select(Mux(between, self.sum_index, which), 8)),
+            byte.eq(Mux(beyond, self.sum_byte, buffer.read_data)),
+            crc.data.eq(Mux(between, self.sum_data, buffer.read_data)),
         ]
         m.d.sync += fetched.eq(fetch)
         with m.If(fetch):
@@ -93,7 +102,12 @@ class FrameSender(wiring.Component):
 
         with m.FSM():
             with m.State("IDLE"):
-                m.d.comb += [self.i_frame.ready.eq(1), crc.clear.eq(1)]
+                m.d.comb += [
+                    between.eq(1),
+                    self.i_frame.ready.eq(1),
+                    crc.clear.eq(self.sum_clear | self.i_frame.valid),
+                    crc.enable.eq(self.sum_enable),
+                ]
                 m.d.sync += [
                     aside.eq(self.i_frame.payload.aside),
                     length.eq(self.i_frame.payload.length),

@@ -87,7 +87,7 @@ class Mover(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        config, bus = self.config, self.config.bus_bytes
+        config, bus, axi = self.config, self.config.bus_bytes, self.axi
         m.submodules.memory = memory = MemoryPort(config)
         wiring.connect(m, memory.axi, wiring.flipped(self.axi))
         word = Signal(8 * bus, reset_less=True)
@@ -103,13 +103,16 @@ class Mover(wiring.Component):
             self.busy.eq(memory.busy),
             self.o_axis.valid.eq(beat_valid),
             self.o_axis.payload.eq(beat),
-            self.o_byte.eq(word[:8]),
+            # A result stands still on its stream: taken from there, it needs no way into the word.
+            self.o_byte.eq(Mux(self.move == Move.RECEIVE, self.i_axis.payload.data.word_select(lane, 8), word[:8])),
         ]
         with m.If((self.o_axis.valid & self.o_axis.ready) | self.drop):
             m.d.sync += beat_valid.eq(0)
 
         inside, shift = Signal(), Signal()
         m.d.comb += inside.eq(lane >= self.offset)
+        with m.If(axi.r.rvalid):
+            m.d.sync += word.eq(memory.read_data)
         with m.If(shift):
             m.d.sync += [
                 lane.eq(lane + 1),
@@ -153,8 +156,6 @@ class Mover(wiring.Component):
                     finish(Status.RANGE)
             with m.State("ANSWER"):
                 m.d.comb += self.waiting.eq(1)
-                with m.If(self.move == Move.READ):
-                    m.d.sync += word.eq(memory.read_data)
                 with m.If(memory.done & memory.error):
                     finish(Status.BUS)
                 with m.Elif(memory.done):
@@ -173,16 +174,15 @@ class Mover(wiring.Component):
                 with m.Elif(self.expired):
                     finish(Status.TIMEOUT)
             with m.State("RECEIVE"):
-                m.d.comb += [self.waiting.eq(1), self.i_axis.ready.eq(1)]
-                m.d.sync += [word.eq(self.i_axis.payload.data), self.ended.eq(self.i_axis.payload.last)]
+                m.d.comb += self.waiting.eq(1)
                 with m.If(self.i_axis.valid):
+                    m.d.sync += self.ended.eq(self.i_axis.payload.last)
                     m.next = "EMPTY"
                 with m.Elif(self.expired):
-                    m.d.sync += self.ended.eq(0)
                     finish(Status.OK)
             with m.State("EMPTY"):
                 m.d.comb += [shift.eq(1), self.o_emit.eq(inside & self.i_left)]
                 with m.If(lane == bus - 1):
-                    m.d.comb += self.step.eq(1)
+                    m.d.comb += [self.step.eq(1), self.i_axis.ready.eq(self.move == Move.RECEIVE)]
                     m.next = "NEXT"
         return m

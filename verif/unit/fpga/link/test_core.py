@@ -288,7 +288,12 @@ MUTANTS = {
     "end of message forgotten": (mover, [("beat.last.eq(self.ends & ~self.i_more)", "beat.last.eq(0)")]),
     "a beat of a result lost": (
         mover,
-        [("self.i_axis.ready.eq(1)", "self.i_axis.ready.eq(1)"), ('m.next = "RECEIVE"', 'm.next = "EMPTY"')],
+        [
+            (
+                "with m.If(self.i_axis.valid):",
+                "m.d.comb += self.i_axis.ready.eq(1)\n                with m.If(self.i_axis.valid):",
+            )
+        ],
     ),
     "done not counted": (executor, [("self._done.eq(self._done + 1)", "self._done.eq(self._done)")]),
 }

@@ -3,7 +3,7 @@
 // cycles between an answer and the next routing.
 // Input: uint16 ids [T, L, K], then uint8 adjacent [T], then int32 token ids [T]. Output: uint8 [T, L, E], 0 where nothing is said.
 // With ROWS_IN_DRAM there is a memory, and four more arguments: its bytes, the least and the most cycles to a burst's first beat,
-// and the file that gets its contents. Reads and writes have a channel each, a beat a cycle.
+// and the file from which its first bytes come and that gets its contents. Reads and writes have a channel each, a beat a cycle.
 // On standard output: cycles; of all answers the cycles from the routing or word to the last item; beats read and written.
 #include <cstdint>
 #include <cstdio>
@@ -105,6 +105,9 @@ int main(int, char** argument) {
     memory.bytes.resize(strtoull(argument[11], nullptr, 0));
     memory.least = strtoull(argument[12], nullptr, 0);
     memory.most = strtoull(argument[13], nullptr, 0);
+    FILE* begun = fopen(argument[14], "rb");
+    if (!begun || !fread(memory.bytes.data(), 1, memory.bytes.size(), begun)) return 2;
+    fclose(begun);
     top.limit_ = memory.bytes.size() - 1;
     top.image_id_ = IMAGE_ID;
 #endif

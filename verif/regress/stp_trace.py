@@ -129,7 +129,10 @@ def hardware_scores(
     sizes = [config.experts_max, layers, tokens, top_k, config.expert_bits, config.layer_bits, int(with_words)]
     command = [str(program), *(str(size) for size in sizes), str(stream), str(answers), str(around.pause)]
     if config.stp_rows is RowsHome.DRAM:
-        command += [str(number) for number in (StpRowsImage(config).total_bytes, *around.latency)] + [str(memory)]
+        image = StpRowsImage(config)
+        command += [str(number) for number in (image.total_bytes, *around.latency)] + [str(memory)]
+        # A head, or else the hardware would write zeros over the whole image first.
+        memory.write_bytes(image.pack([0] * image.rows, IMAGE_ID)[: image.head_bytes])
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     scores = np.fromfile(answers, np.uint8).reshape(tokens, layers, config.experts_max)
     return scores, [int(number) for number in done.stdout.split()], memory
@@ -170,8 +173,7 @@ def check(trace: Trace, rows: StpConfig, folder: Path, around: Surroundings | No
     if config.stp_rows is RowsHome.DRAM:
         found = StpRowsImage(config).unpack(memory.read_bytes(), IMAGE_ID)
         wrong_rows = sum(our != their for our, their in zip(found, model.dump(config), strict=True))
-        # What a first start writes over the whole image.
-        written -= StpRowsImage(config).beats
+        read, written = read - StpRowsImage(config).head_beats, written - StpRowsImage(config).head_beats
     return Outcome(
         predictions=int(predicted.sum()),
         differing=len(places),

@@ -74,12 +74,12 @@ class Bench:
             beats = config.chunk_bytes(config.d_max) // config.bus_bytes
             request = {"address": BASE & -config.bus_bytes, "beats": beats, "destination": Destination.BUFFER}
             while True:
-                await ctx.tick().repeat(rng.randint(1, 60))
-                await send(ctx, dut.i_demand, [request] * rng.randint(1, 3), rng)
+                await ctx.tick().repeat(rng.randint(1, 150))
+                await send(ctx, dut.i_demand, [request], rng)
 
         async def abort(ctx):
             while True:
-                await ctx.tick().repeat(rng.randint(1, 40))
+                await ctx.tick().repeat(rng.randint(1, 10))
                 ctx.set(dut.abort, 1)
                 await ctx.tick()
                 ctx.set(dut.abort, 0)
@@ -151,7 +151,7 @@ CASES = [
 ]
 
 
-def compare(config: EngineConfig, shape: ModelShape, seed: int, tokens: int = 4, **options) -> Bench:
+def compare(config: EngineConfig, shape: ModelShape, seed: int, tokens: int = 3, **options) -> Bench:
     """Assert that hardware and twin agree on a random stream, in what they predict and in what they have learned."""
     words = 5 if config.stp.token_bits else 0
     routings = stream(shape, tokens, seed, words)
@@ -171,9 +171,9 @@ def test_scores_and_rows_are_the_twins(config, shape):
     compare(config, shape, 11)
 
 
-@pytest.mark.parametrize("options", [{"latency": (1, 200)}, {"crowded": True}], ids=["far", "crowded"])
+@pytest.mark.parametrize("options", [{"latency": (1, 100)}, {"crowded": True}], ids=["far", "crowded"])
 def test_they_are_the_twins_far_from_a_memory_and_in_a_crowd(options):
-    compare(build_in_dram(FEW), THREE, 12, tokens=3, **options)
+    compare(build_in_dram(FEW), THREE, 12, tokens=2, **options)
 
 
 def head_of(bench: Bench) -> tuple[int, bool]:
@@ -300,11 +300,11 @@ MUTANTS = {
         "self.image_id, 0, numbers",
     ),
     "the CRC is not complemented": (sealer, "row[:32].eq(~state)", "row[:32].eq(state)"),
-    "rows are fetched before they are written": (dram, "with m.If(~sealer.busy)", "with m.If(1)"),
+    "one row is written back": (dram, "with m.If(at + 1 == learned_rows)", "with m.If(1)"),
     "what was listed ahead survives a break": (
         rtl,
-        "m.d.sync += begun.eq(0)\n                    with m.If(last_layer",
-        "with m.If(last_layer",
+        "m.d.comb += rows.drop.eq(1)\n                        m.d.sync += begun.eq(0)",
+        "m.d.comb += rows.drop.eq(1)",
     ),
     "one routing too far ahead": (stp_sources, "(head - back + ~self.late)", "(head - back)"),
 }

@@ -126,6 +126,8 @@ class Link:
         self._frames: deque[bytes] = deque()
         try:
             self._serial = serial.serial_for_url(port, baudrate=baud, timeout=_POLL, write_timeout=10)
+            # What an earlier program has left unread is no answer to this one.
+            self._serial.reset_input_buffer()
         except (serial.SerialException, OSError, ValueError) as error:
             raise LinkError(f"{port}: cannot be opened: {_reason(error)}") from None
         try:

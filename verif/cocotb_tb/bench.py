@@ -28,14 +28,16 @@ from numpy.typing import NDArray
 
 from stmoe.model.counters import COUNTERS
 from stmoe.model.error_codes import ErrorCode
+from stmoe.model.hidden_image import HiddenImage
 from stmoe.model.images import check_image, pack, read_header
 from stmoe.model.moe import LayerResult, QuantisedModel, moe_layer
+from stmoe.model.predictor.sections import Section
 from stmoe.model.presets import preset
 from stmoe.model.quantize import random_activations
 from stmoe.model.registers import register_map
 from stmoe.model.router import Routing
-from stmoe.sim.messages import Activations, Hint, Result
-from stmoe.sim.session import Setting, register_values
+from stmoe.sim.messages import Activations, Hint, Result, State
+from stmoe.sim.session import Setting, hidden_address, hidden_values, register_values
 from stmoe.verif.cocotb_tb.observer import Observer
 
 CONFIG, SHAPE = preset("test")
@@ -179,14 +181,29 @@ class TB:
         return {name: await self.read(low) | await self.read(high) << 32 for name, (low, high) in names.items()}
 
     # A run.
-    async def configure(self, model: QuantisedModel, setting: Setting, base: int = 0, **overrides: int) -> None:
-        """Put the image of ``model`` into memory and write the registers; ``overrides`` last."""
+    async def configure(
+        self,
+        model: QuantisedModel,
+        setting: Setting,
+        base: int = 0,
+        sections: Sequence[Section] = (),
+        **overrides: int,
+    ) -> None:
+        """Put the images of ``model`` and of ``sections`` into memory and write the registers; ``overrides`` last."""
         image = pack(model, CONFIG)
         self.memory.bytes[base : base + image.size] = image
         self._model, self.setting = model, setting
         header = read_header(image)
         self.layout = check_image(header, CONFIG)
-        await self.write_all(register_values(CONFIG, self.layout, header.image_id, setting) | overrides)
+        values = register_values(CONFIG, self.layout, header.image_id, setting)
+        self.end = self.layout.base + self.layout.total_bytes
+        if sections:
+            hidden = HiddenImage(CONFIG, model.shape).pack(sections, header.image_id)
+            address = hidden_address(self.layout)
+            self.end = address + len(hidden)
+            self.memory.bytes[address : self.end] = np.frombuffer(hidden, np.uint8)
+            values |= hidden_values(hidden, self.layout)
+        await self.write_all(values | overrides)
 
     async def start(self) -> None:
         """Start, and expect to run."""
@@ -194,8 +211,7 @@ class TB:
         await self.cycles(8)
         status = await self.status()
         assert (status["running"], status["error"]) == (1, 0), status
-        end = self.layout.base + self.layout.total_bytes - 1
-        self.observer.read_checker.window = (self.layout.base, end)
+        self.observer.read_checker.window = (self.layout.base, self.end - 1)
 
     async def stop(self) -> None:
         """Stop, and wait until nothing is outstanding."""
@@ -260,6 +276,11 @@ class TB:
         wrong = np.flatnonzero(answer.y != golden.y)
         assert not wrong.size, f"y differs in {wrong.size} of {golden.y.size}, first at {wrong[0]}"
         return golden
+
+    async def state(self, layer: int, sequence: int, token: int) -> None:
+        """A random state before the attention of a layer."""
+        x16, exponent = self.activations()
+        await self.send(State(layer, exponent, sequence, token, x16).encode(CONFIG.bus_bytes))
 
     def message(self, layer: int, sequence: int, token: int) -> bytes:
         """Random activations as a message of kind 1."""

@@ -9,14 +9,15 @@ import cocotb
 import numpy as np
 
 from stmoe.model.buffer import ExpertBuffer, Landing
-from stmoe.model.config import ModelShape, Policy
+from stmoe.model.config import POLICY_BY_LABEL, ModelShape, Policy
 from stmoe.model.predictor.st_moe import LITERAL, tuned
 from stmoe.model.predictor.stp_config import THRESHOLD, WORD_BITS
 from stmoe.model.quantize import random_model
 from stmoe.model.router import Routing, route
 from stmoe.sim.messages import Announcement, Hint
-from stmoe.sim.session import Setting
+from stmoe.sim.session import Setting, hidden_address
 from stmoe.verif.cocotb_tb.bench import CONFIG, SEED, SHAPE, TB
+from stmoe.verif.cocotb_tb.sections import SECTIONS
 
 #: Even odds are enough for STP to name an expert.
 EAGER = dataclasses.replace(LITERAL, threshold=100)
@@ -195,6 +196,46 @@ async def words_of_any_kind(dut):
             await tb.layer(layer, 0, token, word=tb.rng.choice([word, word, 0]))
             await tb.cycles(tb.rng.choice([0, 5, 400]))
     assert (await tb.counters())["predicted"] > 0
+    await tb.finish()
+
+
+@cocotb.test()
+@cocotb.parametrize(name=[cocotb.Param(name, name) for name in SECTIONS], policy=["hidden", "fusion"])
+async def states_of_any_kind(dut, name, policy):
+    """Sent rightly, late, twice, for another layer or token, or not at all: results stay exact, and layers are predicted."""
+    tb = TB(dut)
+    await tb.begin()
+    setting = Setting(policy=POLICY_BY_LABEL[policy], predictor=EAGER)
+    await tb.configure(random_model(SHAPE, SEED), setting, sections=SECTIONS[name])
+    await tb.start()
+    for token in range(3):
+        for layer in range(SHAPE.layers):
+            here, other = (layer, 0, token), (tb.rng.randrange(SHAPE.layers), tb.rng.randrange(2), tb.rng.randrange(4))
+            for meant in tb.rng.choice([[here], [here], [here, here], [other], [other, here], []]):
+                await tb.state(*meant)
+                await tb.cycles(tb.rng.choice([0, 5, 700]))
+            await tb.layer(*here)
+            await tb.cycles(tb.rng.choice([0, 5, 700]))
+    counters = await tb.counters()
+    assert counters["predicted"] > 0
+    section = (tb.end - hidden_address(tb.layout)) // SHAPE.layers // CONFIG.bus_bytes
+    assert counters["hidden_beats"] % section == 0
+    first = hidden_address(tb.layout)
+    assert counters["hidden_beats"] == sum(n for _, address, n in tb.observer.reads if address >= first) > 0
+    await tb.finish()
+
+
+@cocotb.test()
+async def states_without_a_policy_that_wants_them_are_dropped(dut):
+    tb = TB(dut)
+    await tb.begin()
+    await tb.configure(random_model(SHAPE, SEED), Setting(policy=Policy.LRU))
+    await tb.start()
+    for layer in range(SHAPE.layers):
+        await tb.state(layer, 0, 0)
+        await tb.layer(layer, 0, 0)
+    counters = await tb.counters()
+    assert counters["prefetch_beats"] == counters["hidden_beats"] == 0
     await tb.finish()
 
 

@@ -39,6 +39,15 @@ def test_results_are_exact_whatever_words_are_announced(regression):
     regression.run("execution", r"words_of_any_kind$")
 
 
+@pytest.mark.parametrize("name", ["early_gate", "default_vectors", "late_ranker"])
+def test_results_are_exact_whatever_states_are_sent(regression, name):
+    regression.run("execution", rf"states_of_any_kind/name={name}/")
+
+
+def test_states_have_no_effect_under_other_policies(regression):
+    regression.run("execution", r"states_without_a_policy")
+
+
 def test_results_are_exact_without_stalls_and_with_heavy_ones(regression):
     regression.run("execution", r"(without|heavy)_stalls$")
 

@@ -8,12 +8,13 @@ import dataclasses
 import cocotb
 from cocotbext.axi import AxiResp
 
-from stmoe.model.config import Policy
+from stmoe.model.config import POLICY_BY_LABEL, Policy
 from stmoe.model.error_codes import ConfigRule, ErrorCode, MessageFault
 from stmoe.model.quantize import random_model
 from stmoe.sim.messages import Hint
 from stmoe.sim.session import Setting
 from stmoe.verif.cocotb_tb.bench import CONFIG, REGISTERS, SEED, SHAPE, TB
+from stmoe.verif.cocotb_tb.sections import SECTIONS
 
 MODEL = random_model(SHAPE, SEED)
 CHUNKS = range(CONFIG.chunks(SHAPE))
@@ -164,6 +165,8 @@ BROKEN = {
     ConfigRule.POLICY: {"POLICY": len(Policy)},
     ConfigRule.PREDICTOR: {"PREDICTOR_LEARN": REGISTERS["PREDICTOR_LEARN"].encode(initial=3, counter_max=2)},
     ConfigRule.TABLE_BASE: {"TABLE_BASE_LO": 1},
+    ConfigRule.HIDDEN_BASE: {"HIDDEN_BASE_LO": 1},
+    ConfigRule.HIDDEN_BYTES: {"HIDDEN_BYTES": CONFIG.bus_bytes // 2},
 }
 
 
@@ -221,8 +224,14 @@ def bad_messages(tb: TB) -> dict[str, tuple[MessageFault, bytes]]:
     routed = patched(patched(good, 0, 2), 3, SHAPE.top_k)
     entries = bytes([1, 0x10, 0, 0, 2, 0x10, 0, 0])
     hint = Hint(1, 0, 0, (1, 2), (1, 1)).encode(CONFIG.bus_bytes)
+    state = patched(good, 0, 5)
     return {
-        "kind": (MessageFault.KIND, patched(good, 0, 5)),
+        "kind": (MessageFault.KIND, patched(good, 0, 6)),
+        "layer_state": (MessageFault.LAYER, patched(state, 1, SHAPE.layers)),
+        "count_state": (MessageFault.COUNT, patched(state, 3, 1)),
+        "short_state": (MessageFault.LENGTH, state[:-8]),
+        "long_state": (MessageFault.LENGTH, state + bytes(8)),
+        "header_of_a_state": (MessageFault.LENGTH, state[:16]),
         "word": (MessageFault.LENGTH, patched(good, 0, 4)),
         "kind_zero": (MessageFault.KIND, patched(good, 0, 0)),
         "result": (MessageFault.KIND, patched(good, 0, 0x81)),
@@ -252,6 +261,28 @@ async def messages(dut):
         await tb.expect_error(ErrorCode.MESSAGE, fault)
         await tb.stop()
         await tb.start()
+    await works_again(tb)
+
+
+@cocotb.test()
+@cocotb.parametrize(policy=["hidden", "fusion"])
+async def states(dut, policy):
+    """Malformed ones where states are wanted, and a section that is not what its checksum says."""
+    tb = TB(dut)
+    await tb.begin()
+    setting = Setting(policy=POLICY_BY_LABEL[policy])
+    await tb.configure(MODEL, setting, sections=SECTIONS["late_ranker"])
+    await tb.start()
+    for name, (fault, message) in bad_messages(tb).items():
+        if "state" in name:
+            await tb.state(1, 0, 0)
+            await tb.send(message)
+            await tb.expect_error(ErrorCode.MESSAGE, fault)
+            await tb.stop()
+            await tb.start()
+    tb.memory.bytes[tb.end - tb.rng.randrange(1, 200)] ^= 1 << tb.rng.randrange(8)
+    await tb.state(2, 0, 0)
+    assert (await tb.expect_error(ErrorCode.CRC))["layer"] == 2
     await works_again(tb)
 
 

@@ -160,6 +160,14 @@ BUGS = (
         shows="window",
     ),
     Bug(
+        name="engine: kept hidden states have an exponent one too large",
+        module=core,
+        original="prediction.exponent.eq(frontend.o_token.payload.exponent),",
+        replacement="prediction.exponent.eq(frontend.o_token.payload.exponent + BUG),",
+        run="hidden",
+        shows="predicted_useful",
+    ),
+    Bug(
         name="engine: reads outside the window are let through",
         module=window,
         original="self.inside.eq((",

@@ -7,7 +7,7 @@ import pytest
     "name",
     [
         *("crc", "slverr", "error_in_a_prefetch", "read_outside_the_window", "a_locked_window_stays"),
-        *("illegal_settings", "start_before_configuration", "start_while_running_or_halted", "messages"),
+        *("illegal_settings", "start_before_configuration", "start_while_running_or_halted", "messages", "states"),
         *("bad_message_while_prefetching", "stop_at_any_time"),
     ],
 )

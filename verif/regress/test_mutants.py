@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 
 from stmoe.model.config import ModelShape, Policy
+from stmoe.model.hidden_image import HiddenImage
 from stmoe.model.images import pack
 from stmoe.model.moe import QuantisedModel, moe_layer
 from stmoe.model.numerics import SCALE_BITS
+from stmoe.model.predictor.hidden_unit import HiddenUnit
+from stmoe.model.predictor.st_moe import LITERAL
 from stmoe.model.presets import preset
 from stmoe.model.quantize import random_activations, random_model
 from stmoe.sim.compiled import compile_engine
@@ -20,6 +23,7 @@ from stmoe.sim.dram.config import fixed
 from stmoe.sim.engine import Engine, EngineError
 from stmoe.sim.session import START_CYCLES, Session, Setting
 from stmoe.verif.cocotb_tb.build import ROOT
+from stmoe.verif.cocotb_tb.sections import SECTIONS
 from stmoe.verif.regress.planted import BUGS, Bug, build_with_bugs
 from stmoe.verif.regress.witness import Witness
 
@@ -123,6 +127,34 @@ def flipped_bit(engine: Engine, bug: int) -> set[str]:
     return error_of(session, bug, "CRC")
 
 
+def hidden(engine: Engine, bug: int) -> set[str]:
+    """Rankers on late states and on the token before, with time enough: what is predicted is what the twin predicts."""
+    model, sections, rng = random_model(SHAPE, 1), SECTIONS["late_ranker"], np.random.default_rng(3)
+    setting = Setting(policy=Policy.HIDDEN, window=3000, predictor=dataclasses.replace(LITERAL, threshold=130))
+    image = HiddenImage(CONFIG, SHAPE).pack(sections, model.image_id)
+    session, twin = (
+        Session(engine, CONFIG, pack(model, CONFIG), setting, hidden=image),
+        HiddenUnit(sections, SHAPE.top_k),
+    )
+    engine.write("DEBUG", bug)
+    counts = dict.fromkeys(("predicted", "predicted_useful"), 0)
+    for at in ((layer, 0, token) for token in range(6) for layer in range(SHAPE.layers)):
+        x, state = random_activations(rng, SHAPE.d_model), random_activations(rng, SHAPE.d_model)
+        session.state(*at, *state)
+        scored = twin.state(*at, *state)
+        result = session.layer(*at, *x)
+        if at[0]:
+            named = (
+                set() if scored is None else set(np.flatnonzero(scored.scores >= setting.predictor.threshold).tolist())
+            )
+            counts["predicted"] += len(named)
+            counts["predicted_useful"] += len(named & set(result.ids.tolist()))
+        twin.activations(*at, *x)
+        twin.routed(*at, result.ids.tolist(), result.weights.tolist())
+    seen = session.counters()
+    return {name for name, count in counts.items() if seen[name] != count}
+
+
 def error_of(session: Session, bug: int, name: str) -> set[str]:
     session.engine.write("DEBUG", bug)
     x16, exponent = random_activations(np.random.default_rng(1), SHAPE.d_model)
@@ -147,6 +179,7 @@ RUNS: dict[str, Callable[[Engine, int], set[str]]] = {
     "ht": run(random_model(wide(d_ff=8), 1), policy=Policy.HT),
     "oracle": run(random_model(wide(d_ff=8), 1), policy=Policy.ORACLE),
     "oracle with a budget": run(random_model(wide(d_ff=8), 1), policy=Policy.ORACLE, budget=1),
+    "hidden": hidden,
     "outside_the_window": outside_the_window,
     "flipped_bit": flipped_bit,
 }

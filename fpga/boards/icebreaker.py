@@ -1,4 +1,4 @@
-"""iCEBreaker with an iCE40UP5K: the predictor alone, to show how small it is. UART behind the FTDI chip, clock of 12 MHz from the board."""
+"""iCEBreaker, an iCE40UP5K: the predictor alone, to show how small it is, behind the UART of the FTDI chip, at 12 MHz."""
 
 # Component members come from the signature at run time: pyright cannot see them.
 # pyright: reportAttributeAccessIssue=false, reportArgumentType=false

@@ -87,7 +87,6 @@ class ExpertBuffer:
         """Mark ``ref`` protected."""
         expert = self.expert(ref)
         expert.protected = True
-        self._touch(ref)
         return Response(count=len(expert.frames), pending=expert.pending)
 
     def release(self, ref: Ref) -> Response:
@@ -109,7 +108,7 @@ class ExpertBuffer:
         return self.unprotect(ref)
 
     def alloc(self, ref: Ref) -> Response:
-        """Append a frame to ``ref``: a free one, else the last one of the coldest expert."""
+        """Append a frame to ``ref``: a free one, else the last one of the coldest expert that may give it."""
         if not self.free and not self._steal(ref):
             return Response(ok=False)
         expert = self.expert(ref)
@@ -173,13 +172,16 @@ class ExpertBuffer:
             self.lru.append(ref)
 
     def _steal(self, ref: Ref) -> bool:
-        coldest = self.lru[0]
-        victim = self.expert(coldest)
-        if coldest == ref or victim.slot is not None or victim.protected or victim.pending:
-            return False
-        self._give_up_last(coldest)
-        self.evicted += 1
-        return True
+        for victim in self.lru:
+            expert = self.expert(victim)
+            if victim == ref or expert.protected or expert.pending:
+                continue
+            if expert.slot is not None:
+                break
+            self._give_up_last(victim)
+            self.evicted += 1
+            return True
+        return False
 
     def _give_up_last(self, ref: Ref) -> None:
         expert = self.expert(ref)

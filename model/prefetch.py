@@ -4,7 +4,7 @@ What it says holds when nothing interferes: no verify comes before the last fetc
 is planned anew with what is in the buffer by then and what is left of the budget.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from stmoe.model.config import ModelShape
@@ -55,17 +55,15 @@ def rank(run: Iterable[Predicted], depth: int, shape: ModelShape) -> list[int]:
     return sorted(scores, key=lambda expert: (-scores[expert], expert))[:depth]
 
 
-def plan(ranked: Sequence[int], resident: Mapping[int, int], chunks: int, budget: int) -> Plan:
-    """What is fetched for ``ranked`` when ``resident`` says how many chunks of each expert are allocated."""
-    fetches: list[tuple[int, int]] = []
-    protected: list[int] = []
-    for expert in ranked:
-        if len(fetches) == budget:
-            break
-        protected.append(expert)
-        missing = range(resident.get(expert, 0), chunks)
-        fetches += [(expert, chunk) for chunk in missing][: budget - len(fetches)]
-    return Plan(tuple(fetches), tuple(protected))
+def plan(
+    ranked: Sequence[int], resident: Mapping[int, int], chunks: int, budget: int, unworthy: Container[int] = ()
+) -> Plan:
+    """What is fetched for ``ranked``, except the ``unworthy``, when ``resident`` says how many chunks of each are allocated."""
+    if not budget:
+        return Plan()
+    worthy = [expert for expert in ranked if expert not in unworthy]
+    missing = [(expert, chunk) for expert in worthy for chunk in range(resident.get(expert, 0), chunks)]
+    return Plan(tuple(missing[:budget]), tuple(sorted(ranked)))
 
 
 def verify(ranked: Sequence[int], planned: Plan, routed: Sequence[int]) -> Outcome:

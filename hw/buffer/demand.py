@@ -26,11 +26,12 @@ class DemandLoader(wiring.Component):
     takes the manager's answer to ALLOC and the time of ``ChunkAddress`` (about 30 cycles), and as long as the DMA takes to
     accept the request. Reset: idle, queue empty.
 
-    ALLOC fails while the coldest expert has frames in flight; it is then tried again every ``BACKOFF`` cycles and so on until
-    it succeeds. That ends: while the loader is ``busy`` nothing else allocates or protects (``hold`` of the prefetch engine),
-    and every selected expert is hotter than every other one, because PIN moved it to the hot end. With frames ≥ (slots + 1)·chunks
-    and none free, at least ``chunks`` frames belong to experts that are not selected, so the coldest is one of those; its
-    protection has been or is being taken back (verify), and its frames in flight land or are aborted without any help.
+    ALLOC fails while all that is colder than the selected experts is protected or has frames in flight; it is then tried again every
+    ``BACKOFF`` cycles and so on until it succeeds. That ends: while the loader is ``busy`` nothing else allocates or protects (``hold``
+    of the prefetch engine), and every selected expert is hotter than every other one, because PIN moved it to the hot end. With
+    frames ≥ (slots + 1)·chunks and none free, at least ``chunks`` frames belong to experts that are not selected, so that one of those
+    is met first; its protection has been or is being taken back (verify), and its frames in flight land or are aborted without
+    any help.
 
     Parameters
     ----------

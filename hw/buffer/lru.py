@@ -1,6 +1,6 @@
 """The exact LRU list of resident experts: a doubly linked list in two memories, so that any expert moves in two cycles."""
 
-from amaranth import Module, Signal
+from amaranth import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -25,7 +25,8 @@ class LruList(wiring.Component):
     -------
     node : the node of the operation.
     look, remove, append, prepend, clear : the operations, at most one in a cycle.
-    coldest, empty : the cold end of the list; ``coldest`` has no meaning while ``empty``.
+    coldest, hottest, empty : the ends of the list, which have no meaning while ``empty``.
+    hotter : the next hotter neighbour of the node looked at last, unless that is the hottest.
     """
 
     def __init__(self, nodes: int):
@@ -39,6 +40,8 @@ class LruList(wiring.Component):
                 "prepend": In(1),
                 "clear": In(1),
                 "coldest": Out(clog2(nodes)),
+                "hottest": Out(clog2(nodes)),
+                "hotter": Out(clog2(nodes)),
                 "empty": Out(1, init=1),
             }
         )
@@ -49,10 +52,10 @@ class LruList(wiring.Component):
         # Separate memories, because unlinking a node writes one link of either neighbour in one cycle.
         m.submodules.older = older = Sram(bits, self.nodes)
         m.submodules.newer = newer = Sram(bits, self.nodes)
-        hottest = Signal(bits, reset_less=True)
         at_cold_end = self.node == self.coldest
-        at_hot_end = self.node == hottest
+        at_hot_end = self.node == self.hottest
         m.d.comb += [
+            self.hotter.eq(newer.read_data),
             older.read_en.eq(self.look),
             older.read_addr.eq(self.node),
             newer.read_en.eq(self.look),
@@ -70,20 +73,20 @@ class LruList(wiring.Component):
             with m.If(at_cold_end):
                 m.d.sync += self.coldest.eq(newer.read_data)
             with m.If(at_hot_end):
-                m.d.sync += hottest.eq(older.read_data)
+                m.d.sync += self.hottest.eq(older.read_data)
             m.d.sync += self.empty.eq(at_cold_end & at_hot_end)
         with m.Elif(self.append):
             m.d.comb += [
                 newer.write_en.eq(~self.empty),
-                newer.write_addr.eq(hottest),
+                newer.write_addr.eq(self.hottest),
                 newer.write_data.eq(self.node),
                 older.write_en.eq(1),
                 older.write_addr.eq(self.node),
-                older.write_data.eq(hottest),
+                older.write_data.eq(self.hottest),
             ]
             with m.If(self.empty):
                 m.d.sync += self.coldest.eq(self.node)
-            m.d.sync += [hottest.eq(self.node), self.empty.eq(0)]
+            m.d.sync += [self.hottest.eq(self.node), self.empty.eq(0)]
         with m.Elif(self.prepend):
             m.d.comb += [
                 older.write_en.eq(~self.empty),
@@ -94,7 +97,7 @@ class LruList(wiring.Component):
                 newer.write_data.eq(self.coldest),
             ]
             with m.If(self.empty):
-                m.d.sync += hottest.eq(self.node)
+                m.d.sync += self.hottest.eq(self.node)
             m.d.sync += [self.coldest.eq(self.node), self.empty.eq(0)]
         with m.If(self.clear):
             m.d.sync += self.empty.eq(1)

@@ -32,11 +32,11 @@ def expert_row(config: EngineConfig) -> data.StructLayout:
 class BufferManager(wiring.Component):
     """Executes buffer commands and landed events, one at a time; landed events first, then the engine, then prefetch.
 
-    Cycles from acceptance to a valid response: PIN and PROTECT 4 (3 if nothing is resident), ALLOC 4, or 6 when it takes the
-    frame of another expert (3 or 4 when it fails), RELEASE and UNPROTECT 3, DEMOTE 4 (3 if nothing is resident),
-    CANCEL 4, EVICT 3 + its frames, FLUSH 1 + max(nodes, frames). PIN then walks its chain, a cycle a chunk, each as long as
-    ``o_ready`` takes to accept it. A landed event takes 3 cycles and, for a selected expert, the transfer on ``o_ready``. The
-    next command is accepted in the cycle after the last of these.
+    Cycles from acceptance to a valid response: PIN 4 (3 if nothing is resident), PROTECT 3, ALLOC 4, or 6 when it takes the frame of
+    another expert (4 when it fails) and one more for each expert passed over, RELEASE and UNPROTECT 3, DEMOTE 4 (3 if nothing
+    is resident), CANCEL 4, EVICT 3 + its frames, FLUSH 1 + max(nodes, frames). PIN then walks its chain, a cycle a chunk, each
+    as long as ``o_ready`` takes to accept it. A landed event takes 3 cycles and, for a selected expert, the transfer on
+    ``o_ready``. The next command is accepted in the cycle after the last of these.
 
     A response that is not taken, or a refused ready chunk, stops everything; nothing is lost. After reset the
     tables are initialised as by FLUSH; no stream is accepted while ``busy``.
@@ -106,6 +106,7 @@ class BufferManager(wiring.Component):
         index = Signal(clog2(rows))
 
         row = data.View(row_layout, experts.read_data)
+        victim = Signal.like(node, reset_less=True)
         own = Signal(row_layout, reset_less=True)  #: row of the expert of an ALLOC while ``row`` is its victim's
         new = Signal(row_layout)
         m.d.comb += [
@@ -128,6 +129,10 @@ class BufferManager(wiring.Component):
                 arrived.read_en.eq(1),
                 arrived.read_addr.eq(address),
             ]
+
+        def look_at(other):
+            """Read the row of ``other``, another expert than the command's, and its neighbours."""
+            return [experts.read_en.eq(1), experts.read_addr.eq(other), lru.look.eq(1), lru.node.eq(other)]
 
         def give_up(address):
             """Push the frame at ``address`` on the free list."""
@@ -216,7 +221,7 @@ class BufferManager(wiring.Component):
                     remaining.eq(row.count),
                 ]
                 m.next = "RESPOND"
-                with m.If(row.count != 0):
+                with m.If((op == BufferOp.PIN) & (row.count != 0)):
                     m.d.comb += lru.remove.eq(1)
                     m.next = "HOTTEST"
 
@@ -242,22 +247,23 @@ class BufferManager(wiring.Component):
                 with m.If(free_count != 0):
                     m.d.sync += [free_head.eq(chain.read_data), free_count.eq(free_count - 1), frame.eq(free_head)]
                     m.next = "GRANT"
-                with m.Elif(lru.coldest == node):
-                    m.d.sync += response.ok.eq(0)
-                    m.next = "RESPOND"
                 with m.Else():
-                    m.d.comb += [
-                        experts.read_en.eq(1),
-                        experts.read_addr.eq(lru.coldest),
-                        lru.look.eq(1),
-                        lru.node.eq(lru.coldest),
-                    ]
+                    m.d.comb += look_at(lru.coldest)
+                    m.d.sync += victim.eq(lru.coldest)
                     m.next = "VICTIM"
 
             with m.State("VICTIM"):
                 m.d.comb += read_frame(row.tail)
                 m.next = "STEAL"
-                with m.If(row.selected | row.protected | (row.pending != 0)):
+                with m.If((victim == node) | row.protected | (row.pending != 0)):
+                    # Passed over.
+                    m.d.comb += look_at(lru.hotter)
+                    m.d.sync += victim.eq(lru.hotter)
+                    m.next = "VICTIM"
+                    with m.If(victim == lru.hottest):
+                        m.d.sync += response.ok.eq(0)
+                        m.next = "RESPOND"
+                with m.Elif(row.selected):
                     m.d.sync += response.ok.eq(0)
                     m.next = "RESPOND"
 
@@ -266,8 +272,8 @@ class BufferManager(wiring.Component):
                     new.count.eq(row.count - 1),
                     new.tail.eq(chain.read_data),
                     experts.write_en.eq(1),
-                    experts.write_addr.eq(lru.coldest),
-                    lru.node.eq(lru.coldest),
+                    experts.write_addr.eq(victim),
+                    lru.node.eq(victim),
                     lru.remove.eq(row.count == 1),
                     self.c_evicted.eq(1),
                 ]

@@ -42,7 +42,7 @@ class Candidates(wiring.Component):
     take, step : pulses, see above; ``take`` only if ``complete``.
     searching, found, expert, score : see above.
     busy : a search, or a half of the table is being emptied.
-    look : In, an expert; while not ``searching``, ``named`` says if it is in the run that is searched.
+    look : In, an expert; while not ``searching``, ``named`` says if it is in the run that is searched, and ``told`` its score there.
     """
 
     def __init__(self, config: EngineConfig):
@@ -66,6 +66,7 @@ class Candidates(wiring.Component):
                 "busy": Out(1),
                 "look": In(expert_bits),
                 "named": Out(1),
+                "told": Out(SCORE_BITS),
             }
         )
 
@@ -143,6 +144,7 @@ class Candidates(wiring.Component):
         m.d.comb += [
             read.addr.eq(Cat(Mux(self.searching, place, self.look), ~waiting)),
             self.named.eq(read.data.named),
+            self.told.eq(read.data.score),
             tie.eq((read.data.score == last_score) & (place > last_expert)),
             behind.eq(first | (read.data.score < last_score) | tie),
         ]

@@ -4,28 +4,30 @@ The paper's cycle "predict → prefetch → execute → verify" (arXiv 2606.1545
 executed never depends on it.
 """
 
-from amaranth import Array, Module, Mux, Signal
+from amaranth import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from stmoe.hw.layouts import (
-    BufferOp,
     LandedStatus,
     buffer_command,
     buffer_response,
-    expert_ref,
     fetch_request,
     landed,
     prediction,
     routed,
 )
 from stmoe.hw.memory.address import ChunkAddress, expert_image
+from stmoe.hw.predictor.running_calibration import RunningCalibration
 from stmoe.hw.prefetch.candidates import Candidates
 from stmoe.hw.prefetch.in_flight import FETCHES, InFlight
 from stmoe.hw.prefetch.ledger import Ledger
 from stmoe.hw.prefetch.loading import BUDGET_BITS, Loading
 from stmoe.hw.prefetch.settlement import Settlement
 from stmoe.model.config import EngineConfig, clog2
+from stmoe.model.predictor.running_calibration import PROBABILITY_BITS
+
+WORTH_BITS = 8
 
 
 def landed_event(config: EngineConfig) -> data.StructLayout:
@@ -36,12 +38,12 @@ def landed_event(config: EngineConfig) -> data.StructLayout:
 class PrefetchEngine(wiring.Component):
     """Prefetches for one predicted layer at a time, the one after the layer verified last.
 
-    **Prefetch.** Expert by expert in rank order: PROTECT; then, for each chunk that is missing, ALLOC and a fetch. It ends with the
-    list, with the budget, with the first ALLOC that fails (everything in the buffer is worth more), or with verify. Neither
-    command is begun while ``hold``. A prediction that came before its layer's turn waits, and is replaced by a newer one; one
-    that comes after its layer's verify is dropped.
+    **Prefetch.** PROTECT for every expert predicted, so that none is given up for another; then, expert by expert in rank order,
+    ALLOC and a fetch for each chunk that is missing. It ends with the list, with the budget, with the first ALLOC that fails
+    (everything in the buffer is worth more), or with verify. Neither command is begun while ``hold``. A prediction that came
+    before its layer's turn waits, and is replaced by a newer one; one that comes after its layer's verify is dropped.
 
-    **Revise.** A newer prediction for the same layer takes over from its best expert on, between two chunks. What is in flight goes
+    **Revise.** A newer prediction for the same layer takes over from its beginning, between two commands. What is in flight goes
     on, who is protected stays so until verify, the budget goes on counting.
 
     **Verify.** The truth is taken in 2 + top_k cycles after the manager's answer to a command in progress, and ``ready`` says that
@@ -65,6 +67,7 @@ class PrefetchEngine(wiring.Component):
     image : In, ``expert_image``; stable while running.
     enable : predictions are used; else they are dropped.
     budget : chunks that may be fetched for one prediction.
+    worth : least probability of an expert, by the running calibration, for which chunks are fetched, in 256ths.
     demote : what was fetched in vain is given up first.
     hold : the layer's own allocations are not finished: from verify until the demand loader is idle (see its proof).
     i_prediction : runs of ``prediction``; see ``Candidates``.
@@ -89,6 +92,7 @@ class PrefetchEngine(wiring.Component):
                 "image": In(expert_image(config)),
                 "enable": In(1),
                 "budget": In(BUDGET_BITS),
+                "worth": In(WORTH_BITS),
                 "demote": In(1),
                 "hold": In(1),
                 "i_prediction": In(stream.Signature(prediction(config))),
@@ -116,6 +120,7 @@ class PrefetchEngine(wiring.Component):
         config, shape = self.config, self.image.model
         m.submodules.candidates = candidates = Candidates(config)
         m.submodules.ledger = ledger = Ledger(config)
+        m.submodules.calibration = calibration = RunningCalibration()
         m.submodules.loading = loading = Loading(config)
         m.submodules.settlement = settlement = Settlement(config)
         m.submodules.address = address = ChunkAddress(config)
@@ -135,8 +140,6 @@ class PrefetchEngine(wiring.Component):
         following = Signal(config.layer_bits)
         routed_layer = Signal(reset_less=True)  #: the prediction was for the layer that was then routed
         aborting = Signal()
-        cancel = Signal()
-        cancelled = Signal(expert_ref(config), reset_less=True)
         fresh = Signal()  #: in the first cycle after verify
 
         command = self.o_command.payload
@@ -152,6 +155,7 @@ class PrefetchEngine(wiring.Component):
             candidates.closed_layer.eq(verified_layer),
             candidates.look.eq(settlement.expert),
             candidates.step.eq(loading.step),
+            loading.experts.eq(shape.experts),
             loading.chunks.eq(shape.chunks),
             loading.budget.eq(self.budget),
             loading.stop.eq(self.i_verify.valid | offered),
@@ -159,9 +163,18 @@ class PrefetchEngine(wiring.Component):
             loading.room.eq(~in_flight.full & ~address.busy),
             loading.searching.eq(candidates.searching),
             loading.found.eq(candidates.found),
-            loading.expert.eq(candidates.expert),
+            calibration.score.eq(candidates.score),
+            calibration.i_outcome.valid.eq(settlement.c_predicted & candidates.named),
+            calibration.i_outcome.score.eq(candidates.told),
+            calibration.i_outcome.used.eq(settlement.c_useful),
+            loading.worthy.eq(calibration.probability >= Cat(Const(0, PROBABILITY_BITS - WORTH_BITS), self.worth)),
+            loading.best.eq(candidates.expert),
+            loading.named.eq(candidates.named),
+            loading.row.eq(ledger.row),
             loading.layer.eq(layer),
             loading.i_response.payload.eq(response),
+            settlement.withdrawn.eq(in_flight.newest),
+            settlement.active.eq(active),
             settlement.experts.eq(shape.experts),
             settlement.layer.eq(layer),
             settlement.demote.eq(self.demote),
@@ -171,7 +184,9 @@ class PrefetchEngine(wiring.Component):
             settlement.pending.eq(in_flight.holds),
             settlement.i_response.payload.eq(response),
             ledger.protect.eq(loading.protect),
+            ledger.missing.eq(loading.missing),
             ledger.fetch.eq(loading.fetch),
+            ledger.complete.eq(loading.complete),
             ledger.clear.eq(settlement.clear),
             address.image.eq(self.image),
             address.i_chunk.valid.eq(loading.fetch),
@@ -217,8 +232,8 @@ class PrefetchEngine(wiring.Component):
 
         with m.FSM() as fsm:
             m.d.sync += fresh.eq(fsm.ongoing("VERIFIED"))
-            # Predictions wait for their table to be emptied, which takes as long as the ledger's.
-            m.d.comb += self.busy.eq(~fsm.ongoing("IDLE") | (in_flight.count != 0) | candidates.busy | ledger.busy)
+            # No prediction is taken before its table is empty, and by then the ledger is, too.
+            m.d.comb += self.busy.eq(~fsm.ongoing("IDLE") | (in_flight.count != 0) | candidates.busy | calibration.busy)
             with m.State("IDLE"):
                 m.d.sync += checked.eq(0)
                 with m.If(candidates.complete & ~self.enable):
@@ -234,7 +249,7 @@ class PrefetchEngine(wiring.Component):
                     m.next = "LOAD"
 
             with m.State("LOAD"):
-                m.d.comb += ledger.expert.eq(candidates.expert)
+                m.d.comb += [ledger.expert.eq(loading.expert), candidates.look.eq(loading.expert)]
                 through(loading)
                 with m.If(~loading.busy):
                     m.next = "IDLE"
@@ -268,38 +283,18 @@ class PrefetchEngine(wiring.Component):
                         # What was fetched for an earlier prediction has been settled with that.
                         m.d.comb += [
                             in_flight.drop.eq(1),
+                            settlement.withdraw.eq(1),
                             ledger.withdraw.eq(active & (in_flight.newest.layer == layer)),
                         ]
-                        m.d.sync += [cancel.eq(1), cancelled.eq(in_flight.newest)]
                 m.next = "SETTLE"
 
             with m.State("SETTLE"):
                 # One for another layer than the next will not get its turn.
                 with m.If(fresh & candidates.complete & (candidates.layer != following)):
                     m.d.comb += candidates.clear.eq(1)
-                with m.If(cancel):
-                    m.next = "CANCEL"
-                with m.Elif(~active):
+                m.d.comb += [settlement.run.eq(~candidates.searching), ledger.expert.eq(settlement.expert)]
+                through(settlement)
+                with m.If(settlement.done):
+                    m.d.sync += active.eq(0)
                     m.next = "IDLE"
-                with m.Else():
-                    m.d.comb += [settlement.run.eq(~candidates.searching), ledger.expert.eq(settlement.expert)]
-                    through(settlement)
-                    with m.If(settlement.done):
-                        m.d.sync += active.eq(0)
-                        m.next = "IDLE"
-
-            with m.State("CANCEL"):
-                m.d.comb += [
-                    self.o_command.valid.eq(1),
-                    command.op.eq(BufferOp.CANCEL),
-                    command.ref.eq(cancelled),
-                ]
-                with m.If(self.o_command.ready):
-                    m.next = "CANCELLED"
-
-            with m.State("CANCELLED"):
-                m.d.sync += cancel.eq(0)
-                m.d.comb += self.i_response.ready.eq(1)
-                with m.If(self.i_response.valid):
-                    m.next = "SETTLE"
         return m

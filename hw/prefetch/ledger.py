@@ -9,8 +9,10 @@ from stmoe.model.config import EngineConfig, clog2
 
 
 def ledger_row(config: EngineConfig) -> data.StructLayout:
-    """An expert: chunks ``fetched`` for it; it is ``protected`` in the buffer; the router has ``chosen`` it."""
-    return data.StructLayout({"fetched": clog2(config.chunks_max + 1), "protected": 1, "chosen": 1})
+    """An expert: chunks ``fetched`` for it; it is ``protected`` in the buffer, and lacks chunks there (``missing``); the router has
+    ``chosen`` it.
+    """
+    return data.StructLayout({"fetched": clog2(config.chunks_max + 1), "protected": 1, "missing": 1, "chosen": 1})
 
 
 class Ledger(wiring.Component):
@@ -22,8 +24,9 @@ class Ledger(wiring.Component):
     -------
     expert : In, the row that is meant.
     row : Out, ``ledger_row``, as it is.
-    protect, choose : set the mark.
-    fetch, withdraw : one chunk more, one less but not below 0.
+    protect, missing : set the mark, and say whether chunks are missing.
+    choose : set the mark.
+    fetch, complete : one chunk more; it was the last one missing. ``withdraw``: one less, but not below 0.
     clear : empty the row.
     busy : see above.
     """
@@ -35,8 +38,10 @@ class Ledger(wiring.Component):
                 "expert": In(clog2(config.experts_max)),
                 "row": Out(ledger_row(config)),
                 "protect": In(1),
+                "missing": In(1),
                 "choose": In(1),
                 "fetch": In(1),
+                "complete": In(1),
                 "withdraw": In(1),
                 "clear": In(1),
                 "busy": Out(1, init=1),
@@ -55,6 +60,7 @@ class Ledger(wiring.Component):
             self.row.eq(read.data),
             write.addr.eq(Mux(self.busy, emptied, self.expert)),
             new.protected.eq(self.row.protected | self.protect),
+            new.missing.eq(Mux(self.protect, self.missing, self.row.missing & ~(self.fetch & self.complete))),
             new.chosen.eq(self.row.chosen | self.choose),
             new.fetched.eq(
                 Mux(self.withdraw, self.row.fetched - (self.row.fetched != 0), self.row.fetched + self.fetch)

@@ -1,20 +1,23 @@
 """Loads a prediction: expert by expert, as ranked, and chunk by chunk."""
 
-from amaranth import Module, Signal
+from amaranth import Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from stmoe.hw.layouts import BufferOp, buffer_command, buffer_response
+from stmoe.hw.prefetch.ledger import ledger_row
 from stmoe.model.config import EngineConfig, clog2
 
 BUDGET_BITS = 16
 
 
 class Loading(wiring.Component):
-    """PROTECTs the expert at hand, then ALLOCates each chunk of it that is missing, and steps to the next one.
+    """PROTECTs every expert that is named, in order of experts, so that none is given up for another; then goes through them as
+    ranked and ALLOCates each chunk that is missing, if they are ``worthy``.
 
-    Ends with the list, with the budget, with the first ALLOC that fails, or, between two chunks, with ``stop``. No command begins while
-    ``hold``, no ALLOC while there is not ``room``. Reset: idle.
+    To protect takes a cycle an expert of the layer, and the manager's answer if it is named. Ends with the list, with the budget, with
+    the first ALLOC that fails, or, between two commands, with ``stop``. No command begins while ``hold``, no ALLOC while there is
+    no ``room``. Reset: idle.
 
     Parameters
     ----------
@@ -22,22 +25,25 @@ class Loading(wiring.Component):
 
     Members
     -------
-    chunks : In, of an expert.
+    experts, chunks : In, of a layer, of an expert.
     budget : In, chunks that may be fetched for one prediction. ``renew``: In, pulse, count anew.
     start : In, pulse: a list has been taken, the best expert is searched.
     stop, hold, room : In, see above.
-    searching, found, expert : In, the expert at hand, see ``Candidates``; ``step``: Out, pulse, the next one.
+    searching, found, best : In, the expert whose turn it is, see ``Candidates``; ``step``: Out, pulse, the next one.
+    worthy : In, it is likely enough to be used: nothing is fetched for others.
+    expert : Out, the one at hand. ``named``, ``row``: In, it is in the list; its row of the ledger.
     busy : Out, from the cycle after ``start`` on. The manager's port is this block's meanwhile.
     o_command, i_response : to the buffer manager.
     layer : In, the prediction's.
-    protect : Out, ``expert`` is protected.
-    fetch : Out, pulse, a frame was granted by the response in this cycle: its chunk is to be fetched.
+    protect, missing : Out, pulse, ``expert`` has been protected; it lacks chunks.
+    fetch, complete : Out, pulse, a frame was granted by the response in this cycle: its chunk is to be fetched; it is the last one.
     """
 
     def __init__(self, config: EngineConfig):
         self.config = config
         super().__init__(
             {
+                "experts": In(clog2(config.experts_max + 1)),
                 "chunks": In(clog2(config.chunks_max + 1)),
                 "budget": In(BUDGET_BITS),
                 "renew": In(1),
@@ -47,14 +53,20 @@ class Loading(wiring.Component):
                 "room": In(1),
                 "searching": In(1),
                 "found": In(1),
-                "expert": In(clog2(config.experts_max)),
+                "best": In(clog2(config.experts_max)),
+                "worthy": In(1),
                 "step": Out(1),
+                "expert": Out(clog2(config.experts_max)),
+                "named": In(1),
+                "row": In(ledger_row(config)),
                 "busy": Out(1),
                 "o_command": Out(stream.Signature(buffer_command(config))),
                 "i_response": In(stream.Signature(buffer_response(config))),
                 "layer": In(config.layer_bits),
                 "protect": Out(1),
+                "missing": Out(1),
                 "fetch": Out(1),
+                "complete": Out(1),
             }
         )
 
@@ -63,7 +75,12 @@ class Loading(wiring.Component):
         command, response = self.o_command.payload, self.i_response.payload
         left = Signal(BUDGET_BITS, reset_less=True)
         ended = Signal()
+        place = Signal.like(self.expert)  #: the expert that is protected next
+        marked = Signal()  #: all are protected
         m.d.comb += [
+            self.expert.eq(Mux(marked, self.best, place)),
+            self.missing.eq(response.count < self.chunks),
+            self.complete.eq(response.chunk + 1 >= self.chunks),
             command.ref.layer.eq(self.layer),
             command.ref.expert.eq(self.expert),
             ended.eq(self.stop | (left == 0)),
@@ -71,33 +88,48 @@ class Loading(wiring.Component):
         with m.If(self.renew):
             m.d.sync += left.eq(self.budget)
 
-        def go_on():
-            m.d.comb += self.step.eq(1)
-            m.next = "NEXT"
+        def past():
+            """On to the next place; behind the last one the loading begins."""
+            m.d.sync += place.eq(place + 1)
+            m.next = "MARK"
+            with m.If(place == self.experts - 1):
+                m.d.sync += marked.eq(1)
+                m.next = "NEXT"
 
         with m.FSM() as fsm:
             m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
-            with m.State("IDLE"), m.If(self.start):
-                m.next = "NEXT"
+            with m.State("IDLE"):
+                m.d.sync += [place.eq(0), marked.eq(0)]
+                with m.If(self.start):
+                    m.next = "MARK"
 
-            with m.State("NEXT"):
-                with m.If(ended | (~self.searching & ~self.found)):
+            with m.State("MARK"):
+                with m.If(ended):
                     m.next = "IDLE"
-                with m.Elif(~self.searching & ~self.hold):
-                    m.next = "PROTECT"
+                with m.Elif(~self.searching):
+                    with m.If(~self.named):
+                        past()
+                    with m.Elif(~self.hold):
+                        m.next = "PROTECT"
 
             with m.State("PROTECT"):
-                m.d.comb += [self.o_command.valid.eq(1), command.op.eq(BufferOp.PROTECT), self.protect.eq(1)]
+                m.d.comb += [self.o_command.valid.eq(1), command.op.eq(BufferOp.PROTECT)]
                 with m.If(self.o_command.ready):
                     m.next = "PROTECTED"
 
             with m.State("PROTECTED"):
                 m.d.comb += self.i_response.ready.eq(1)
                 with m.If(self.i_response.valid):
-                    with m.If(response.count >= self.chunks):
-                        go_on()
-                    with m.Else():
-                        m.next = "ROOM"
+                    m.d.comb += self.protect.eq(1)
+                    past()
+
+            with m.State("NEXT"):
+                with m.If(ended | (~self.searching & ~self.found)):
+                    m.next = "IDLE"
+                with m.Elif(~self.searching & self.row.missing & self.worthy):
+                    m.next = "ROOM"
+                with m.Elif(~self.searching):
+                    m.d.comb += self.step.eq(1)
 
             with m.State("ROOM"):
                 with m.If(ended):
@@ -113,13 +145,12 @@ class Loading(wiring.Component):
             with m.State("ALLOCATED"):
                 m.d.comb += self.i_response.ready.eq(1)
                 with m.If(self.i_response.valid):
-                    with m.If(~response.ok):
-                        m.next = "IDLE"
-                    with m.Else():
+                    m.next = "IDLE"
+                    with m.If(response.ok):
                         m.d.comb += self.fetch.eq(1)
                         m.d.sync += left.eq(left - 1)
-                        with m.If(response.chunk + 1 >= self.chunks):
-                            go_on()
-                        with m.Else():
-                            m.next = "ROOM"
+                        m.next = "ROOM"
+                        with m.If(self.complete):
+                            m.d.comb += self.step.eq(1)
+                            m.next = "NEXT"
         return m

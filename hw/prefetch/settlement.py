@@ -4,16 +4,17 @@ from amaranth import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from stmoe.hw.layouts import BufferOp, buffer_command, buffer_response
+from stmoe.hw.layouts import BufferOp, buffer_command, buffer_response, expert_ref
 from stmoe.hw.prefetch.ledger import ledger_row
 from stmoe.model.config import EngineConfig, clog2
 
 
 class Settlement(wiring.Component):
-    """Goes through the experts of the layer, in order, and empties their rows of the ledger.
+    """Gives back the frame of a withdrawn fetch; then goes through the experts of the layer, in order, and empties their rows of the
+    ledger.
 
     An expert takes a cycle; one that is protected also two, one for each chunk fetched for it, and the manager's answer if it was not
-    chosen. Reset: before expert 0.
+    chosen. Reset: nothing to give back, before expert 0.
 
     Parameters
     ----------
@@ -21,6 +22,8 @@ class Settlement(wiring.Component):
 
     Members
     -------
+    withdraw, withdrawn : In, pulse, a fetch for this expert was withdrawn.
+    active : In, there is a prediction to be settled.
     experts : In, experts of the layer.
     layer : In, the prediction's.
     demote : In, what was fetched in vain is given up first.
@@ -38,6 +41,9 @@ class Settlement(wiring.Component):
         self.config = config
         super().__init__(
             {
+                "withdraw": In(1),
+                "withdrawn": In(expert_ref(config)),
+                "active": In(1),
                 "experts": In(clog2(config.experts_max + 1)),
                 "layer": In(config.layer_bits),
                 "demote": In(1),
@@ -62,12 +68,17 @@ class Settlement(wiring.Component):
         m = Module()
         command, row = self.o_command.payload, self.row
         last = Signal()
+        cancel = Signal()
+        cancelled = Signal.like(self.withdrawn, reset_less=True)
         uncounted = Signal.like(row.fetched, reset_less=True)
         m.d.comb += [
             last.eq(self.expert == self.experts - 1),
             command.ref.layer.eq(self.layer),
             command.ref.expert.eq(self.expert),
         ]
+
+        with m.If(self.withdraw):
+            m.d.sync += [cancel.eq(1), cancelled.eq(self.withdrawn)]
 
         def settled():
             m.d.comb += [self.clear.eq(1), self.done.eq(last)]
@@ -78,15 +89,31 @@ class Settlement(wiring.Component):
 
         with m.FSM():
             with m.State("SCORE"), m.If(self.run):
-                m.d.comb += [
-                    self.c_predicted.eq(self.routed & (self.named | row.protected)),
-                    self.c_useful.eq(self.c_predicted & row.chosen),
-                ]
                 m.d.sync += uncounted.eq(row.fetched)
-                with m.If(row.protected):
-                    m.next = "CHUNKS"
+                with m.If(cancel):
+                    m.next = "CANCEL"
+                with m.Elif(~self.active):
+                    m.d.comb += self.done.eq(1)
                 with m.Else():
-                    settled()
+                    m.d.comb += [
+                        self.c_predicted.eq(self.routed & (self.named | row.protected)),
+                        self.c_useful.eq(self.c_predicted & row.chosen),
+                    ]
+                    with m.If(row.protected):
+                        m.next = "CHUNKS"
+                    with m.Else():
+                        settled()
+
+            with m.State("CANCEL"):
+                m.d.comb += [self.o_command.valid.eq(1), command.op.eq(BufferOp.CANCEL), command.ref.eq(cancelled)]
+                with m.If(self.o_command.ready):
+                    m.next = "CANCELLED"
+
+            with m.State("CANCELLED"):
+                m.d.comb += self.i_response.ready.eq(1)
+                with m.If(self.i_response.valid):
+                    m.d.sync += cancel.eq(0)
+                    m.next = "SCORE"
 
             with m.State("CHUNKS"):
                 with m.If(uncounted != 0):

@@ -69,10 +69,11 @@ class GoldenResidency:
         run = [(layer, expert, score) for expert, score in scored]
         ranked = rank(run, self.config.prefetch_queue, self.shape)
         self._predicted, self._prefetched = (layer, ranked), {}
+        if not budget:
+            return
+        counts = {expert: self.buffer.protect((layer, expert)).count for expert in ranked}
         for expert in ranked:
-            if not budget:
-                break
-            missing = min(self.chunks - self.buffer.protect((layer, expert)).count, budget)
+            missing = min(self.chunks - counts[expert], budget)
             budget -= missing
             self._load((layer, expert), missing)
             self._prefetched[expert] = missing

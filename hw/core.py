@@ -180,6 +180,7 @@ class Core(wiring.Component):
             self.tables_done.eq(prediction.tables_done),
             prefetch.enable.eq(prediction.prefetches),
             prefetch.budget.eq(params.prefetch_budget),
+            prefetch.worth.eq(params.prefetch_worth),
             prefetch.demote.eq(params.demote),
         ]
 

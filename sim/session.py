@@ -24,6 +24,8 @@ from stmoe.sim.messages import Activations, Announcement, Hint, Result, State
 START_CYCLES = 8
 #: Chunks; more than any layer has.
 NO_BUDGET = 0xFFFF
+#: 256ths.
+WORTH_MAX = 255
 #: Cycles between two looks at whether learned tables are saved or loaded, and looks until it is given up.
 TABLE_CYCLES = 256
 TABLE_LOOKS = 10_000
@@ -40,6 +42,7 @@ class Setting:
     serial : load all of a layer's experts, then compute, as a GPU would.
     split : one expert a tile, instead of all tiles on any.
     budget : chunks that may be prefetched for one layer.
+    worth : least probability of an expert that is prefetched, in 256ths; 0: any.
     demote : give up first what was prefetched and then not chosen.
     predictor : parameters of CCT and HT.
     """
@@ -49,6 +52,7 @@ class Setting:
     serial: bool = False
     split: bool = False
     budget: int = NO_BUDGET
+    worth: int = 0
     demote: bool = False
     predictor: Params = field(default=LITERAL)
 
@@ -57,6 +61,8 @@ class Setting:
             raise UserError(f"window = {self.window}: must not be negative")
         if not 0 <= self.budget <= NO_BUDGET:
             raise UserError(f"budget = {self.budget}: must be 0 to {NO_BUDGET} chunks")
+        if not 0 <= self.worth <= WORTH_MAX:
+            raise UserError(f"worth = {self.worth}: must be 0 to {WORTH_MAX} 256ths")
 
 
 def hidden_address(layout: ImageLayout) -> int:
@@ -115,6 +121,7 @@ def register_values(config: EngineConfig, layout: ImageLayout, image_id: int, se
             counter_max=predictor.counter_max,
         ),
         "PREFETCH_BUDGET": setting.budget,
+        "PREFETCH_WORTH": setting.worth,
         "IRQ_ENABLE": registers["IRQ_ENABLE"].encode(error=1),
     }
 

@@ -49,5 +49,6 @@ def params_layout(config: EngineConfig) -> data.StructLayout:
             "initial": confidence,
             "counter_max": confidence,
             "prefetch_budget": 16,
+            "prefetch_worth": 8,
         }
     )

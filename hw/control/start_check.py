@@ -174,6 +174,7 @@ class StartCheck(wiring.Component):
             params.hidden_bytes.eq(self._value("HIDDEN_BYTES")),
             params.policy.eq(self._value("POLICY")),
             params.prefetch_budget.eq(self._value("PREFETCH_BUDGET")),
+            params.prefetch_worth.eq(self._value("PREFETCH_WORTH")),
         ]
         for name in ("split", "serial", "demote"):
             m.d.comb += params[name].eq(self._field("SCHEDULE", name))

@@ -59,6 +59,9 @@ int main(int, char** argument) {
     const size_t count = list.size() / sizeof(Burst);
 
     VerilatedContext context;
+    // What no reset sets begins at random.
+    context.randReset(2);
+    context.randSeed(atoi(argument[3]) + 1);
     Vsdram_system top(&context);
     top.aresetn = 0;
     top.eval();

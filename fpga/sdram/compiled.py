@@ -72,13 +72,14 @@ def play(
     outstanding: int = 8,
     stall_percent: int = 0,
     start: int = 100,
+    words: int | None = None,
     most_cycles: int = 1_000_000_000,
 ) -> dict[str, Any]:
-    """Run the list, its first burst in cycle ``start``; the JSON of ``bench.cpp``."""
+    """Run the list, its first burst in cycle ``start``; the JSON of ``bench.cpp``. ``words``: of an SDRAM burst, if not a beat."""
     files = program.with_name("bursts.bin"), program.with_name("memory.bin")
     files[0].write_bytes(bursts.tobytes())
     files[1].write_bytes(memory.tobytes())
-    numbers = seed, outstanding, stall_percent, burst_words(bus_bytes), start, most_cycles
+    numbers = seed, outstanding, stall_percent, words or burst_words(bus_bytes), start, most_cycles
     command = [str(program), *map(str, files), *map(str, numbers)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if not done.stdout.strip():

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 
+from stmoe.fpga.sdram import litedram_reference
 from stmoe.fpga.sdram.chip import ULX3S
 from stmoe.fpga.sdram.chip_model import Rule
 from stmoe.fpga.sdram.compiled import ADDR_BITS, BURST, compile_controller, play
@@ -94,6 +95,23 @@ def test_bad_options_get_one_line(options, named):
     assert (done.returncode, done.stdout) == (2, "")
     assert named in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not litedram_reference.available(), reason="LiteDRAM is not installed (the extra litedram)")
+def test_litedram_gives_the_same_data_on_the_same_chip_and_is_no_faster(tmp_path, program, memory):
+    # With fewer row bits LiteDRAM has no A10, which PRECHARGE of all banks needs.
+    chip = dataclasses.replace(CHIP, row_bits=11)
+    contents = np.random.default_rng(1).integers(256, size=chip.size_bytes, dtype=np.uint8)
+    reference = litedram_reference.compile_reference(chip, CLOCK, 8, tmp_path)
+    start = chip.timing(CLOCK).init + 1000
+    loads = expert_loads(chip, 100, 4688, seed=1)
+    theirs = summary(play(reference, loads, contents, BUS_BYTES, start=start, words=1), CLOCK)
+    ours = summary(play(program, expert_loads(CHIP, 100, 4688, seed=1), memory, BUS_BYTES, start=start), CLOCK)
+    assert theirs["bytes"] == ours["bytes"]
+    assert theirs["efficiency"] <= ours["efficiency"]
+    mixed = play(reference, mixed_bursts(1, 500), contents, BUS_BYTES, start=start, words=1)
+    assert (mixed["finished"], mixed["differing"], mixed["violation"]) == (True, 0, 0)
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ PAYLOAD_MIN = 32
 class LinkCore(wiring.Component):
     """Frame receiver, executor, frame sender.
 
-    Throughput: a byte a cycle in, one in 3 to 5 cycles out. Backpressure: takes no byte between the end of a frame and the response
+    Throughput: a byte a cycle in, one in 4 to 6 cycles out. Backpressure: takes no byte between the end of a frame and the response
     being sent; while one is sent, the next frame may come in. Reset: between frames, no last request.
 
     Parameters

@@ -141,12 +141,21 @@ class Executor(wiring.Component):
         self._count = Signal(32, reset_less=True)
         self._value = Signal(32, reset_less=True)
         self._ends = Signal(reset_less=True)
-        # The buffer is read ahead: read_data is the byte at the pointer.
+        # The byte at the pointer is held in flip-flops, the one behind it stands at the buffer's output, which a block RAM gives late
+        # in a cycle: no logic may follow it.
+        self._byte, self._settle = Signal(8, reset_less=True), Signal()
+        following = Signal.like(self.read_addr, reset_less=True)
         m.d.comb += [
-            self.read_addr.eq(Mux(self._restart, 0, self._pointer + self._take)),
+            self.read_addr.eq(Mux(self._restart, 0, following + self._take)),
             self._more.eq(self._pointer != self.i_frame.payload.length),
         ]
-        m.d.sync += self._pointer.eq(self.read_addr)
+        m.d.sync += following.eq(Mux(self._restart, 1, self.read_addr))
+        with m.If(self._take | self._settle):
+            m.d.sync += self._byte.eq(self.read_data)
+        with m.If(self._restart):
+            m.d.sync += self._pointer.eq(0)
+        with m.Elif(self._take):
+            m.d.sync += self._pointer.eq(following)
 
     def _elaborate_response(self, m: Module):
         """Bytes of the response, written a cycle late for the clock's sake, and where it ends."""
@@ -199,7 +208,7 @@ class Executor(wiring.Component):
             mover.offset.eq(self._address[:size]),
             mover.beyond.eq(self._address[-1]),
             mover.i_more.eq(self._more),
-            mover.i_byte.eq(self.read_data),
+            mover.i_byte.eq(self._byte),
             mover.i_left.eq(self._count != 0),
             mover.i_word_left.eq(self._count[size:] != 0),
             mover.expired.eq(self._expired),
@@ -231,7 +240,7 @@ class Executor(wiring.Component):
                 with m.Switch(frame.status):
                     with m.Case(Status.OK):
                         m.d.comb += events.frames.eq(1)
-                        m.next = "SEQUENCE"
+                        m.next = "SETTLE"
                     with m.Case(Status.CRC):
                         m.d.comb += events.crc_errors.eq(1)
                     with m.Case(Status.LENGTH):
@@ -248,16 +257,19 @@ class Executor(wiring.Component):
             m.d.sync += [self._index.eq(self._index + 1), self._aside.eq(1)]
             with m.If(self._index == UNREADABLE_BYTES - 1):
                 m.next = "RESPOND"
+        with m.State("SETTLE"):
+            m.d.comb += self._settle.eq(1)
+            m.next = "SEQUENCE"
         with m.State("SEQUENCE"):
             m.d.comb += self._take.eq(1)
             m.d.sync += [
-                self._sequence.eq(self.read_data),
-                self._repeat.eq(self._read_before & (self.read_data == self._sequence)),
+                self._sequence.eq(self._byte),
+                self._repeat.eq(self._read_before & (self._byte == self._sequence)),
             ]
             m.next = "OPERATION"
         with m.State("OPERATION"):
             m.d.comb += self._take.eq(1)
-            m.d.sync += self._operation.eq(self.read_data)
+            m.d.sync += self._operation.eq(self._byte)
             m.next = "DECIDE"
         with m.State("DECIDE"):
             m.d.sync += [self._read_before.eq(1), self._length_fits.eq(self._fits(m))]
@@ -295,7 +307,7 @@ class Executor(wiring.Component):
 
     def _states_of_arguments(self, m: Module):
         """Address, count, value, flags."""
-        operation, byte, width = self._operation, self.read_data, self.config.addr_bits
+        operation, byte, width = self._operation, self._byte, self.config.addr_bits
         registers = (operation == Operation.REGISTER_READ) | (operation == Operation.REGISTER_WRITE)
         with m.State("ADDRESS"):
             m.d.comb += self._take.eq(1)
@@ -366,7 +378,7 @@ class Executor(wiring.Component):
                 self._fail(m, Status.TIMEOUT)
         with m.State("WORD"):
             self._write(m, self._value[:8])
-            m.d.sync += [self._index.eq(self._index + 1), self._value.eq(Cat(self._value[8:], self.read_data))]
+            m.d.sync += [self._index.eq(self._index + 1), self._value.eq(Cat(self._value[8:], self._byte))]
             with m.If(self._index == 3):
                 m.next = "REGISTER"
                 with m.If(self._count == 0):
@@ -414,7 +426,7 @@ class Executor(wiring.Component):
         }
         m.d.sync += self.engine_reset.eq(0)
         with m.State("NONCE"):
-            self._write(m, self.read_data)
+            self._write(m, self._byte)
             m.d.comb += self._take.eq(1)
             m.d.sync += self._index.eq(self._index + 1)
             with m.If(self._index == 3):

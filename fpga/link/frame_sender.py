@@ -26,7 +26,7 @@ class FrameSender(wiring.Component):
     """Sends what has been written into its buffer.
 
     Latency: as many cycles as the frame has bytes (its CRC), and then as many as the first run has (COBS looks ahead).
-    Throughput: 3 cycles a byte, 5 for a zero. Backpressure: waits for ``o_byte``; not ready for a frame while it sends. Reset: idle;
+    Throughput: 4 cycles a byte, 6 for a zero. Backpressure: waits for ``o_byte``; not ready for a frame while it sends. Reset: idle;
     the buffer keeps its contents.
 
     Parameters
@@ -75,11 +75,13 @@ class FrameSender(wiring.Component):
         left = Signal(range(RUN_MAX + 1), reset_less=True)
         ended = Signal(reset_less=True)  # the run ends with the data, not with a zero
 
-        # The byte at the position of the cycle before: of the buffer, or of the checksum behind it.
+        # The byte at the position of two cycles before: of the buffer, or of the checksum behind it. A block RAM gives it late in a
+        # cycle: it goes through flip-flops before anything looks at it.
         fetch, fetched = Signal(), Signal()
-        beyond, at_end = Signal(reset_less=True), Signal(reset_less=True)
+        looked = Signal()
+        beyond, ends, at_end = Signal(reset_less=True), Signal(reset_less=True), Signal(reset_less=True)
         which = Signal(2, reset_less=True)
-        byte = Signal(8)
+        byte = Signal(8, reset_less=True)
         between = Signal()
         m.d.comb += [
             buffer.write_en.eq(self.write_en),
@@ -88,14 +90,15 @@ class FrameSender(wiring.Component):
             buffer.read_en.eq(fetch),
             buffer.read_addr.eq(position | Mux(aside, self.buffer_bytes - ASIDE, 0)),
             self.sum_byte.eq(crc.crc.word_select(Mux(between, self.sum_index, which), 8)),
-            byte.eq(Mux(beyond, self.sum_byte, buffer.read_data)),
-            crc.data.eq(Mux(between, self.sum_data, buffer.read_data)),
+            crc.data.eq(Mux(between, self.sum_data, byte)),
         ]
-        m.d.sync += fetched.eq(fetch)
+        m.d.sync += [fetched.eq(fetch), looked.eq(fetched)]
+        with m.If(fetched):
+            m.d.sync += [byte.eq(Mux(beyond, self.sum_byte, buffer.read_data)), at_end.eq(ends)]
         with m.If(fetch):
             m.d.sync += [
                 beyond.eq(position >= length),
-                at_end.eq(position == total),
+                ends.eq(position == total),
                 which.eq(position - length),
                 position.eq(position + 1),
             ]
@@ -118,8 +121,8 @@ class FrameSender(wiring.Component):
                 with m.If(self.i_frame.valid):
                     m.next = "SUM"
             with m.State("SUM"):
-                m.d.comb += [fetch.eq(position != length), crc.enable.eq(fetched)]
-                with m.If(~fetch):
+                m.d.comb += [fetch.eq(position != length), crc.enable.eq(looked)]
+                with m.If(~fetch & ~fetched):
                     m.next = "BEGIN"
             with m.State("BEGIN"):
                 m.d.sync += [position.eq(begin), run.eq(0)]
@@ -127,7 +130,7 @@ class FrameSender(wiring.Component):
             with m.State("LOOK"):
                 m.d.comb += fetch.eq(1)
                 m.d.sync += [ended.eq(at_end), left.eq(run)]
-                with m.If(fetched):
+                with m.If(looked):
                     with m.If(at_end | (byte == 0) | (run == RUN_MAX)):
                         m.next = "CODE"
                     with m.Else():
@@ -139,13 +142,15 @@ class FrameSender(wiring.Component):
                     m.next = "RUN"
             with m.State("RUN"):
                 m.d.comb += fetch.eq(left != 0)
-                m.next = "BYTE"
+                m.next = "FETCH"
                 with m.If(left == 0):
                     # Behind a full run no zero is dropped.
                     m.d.sync += begin.eq(position + (run != RUN_MAX))
                     m.next = "BEGIN"
                     with m.If(ended):
                         m.next = "DELIMITER"
+            with m.State("FETCH"):
+                m.next = "BYTE"
             with m.State("BYTE"):
                 m.d.comb += [self.o_byte.valid.eq(1), self.o_byte.payload.eq(byte)]
                 with m.If(self.o_byte.ready):

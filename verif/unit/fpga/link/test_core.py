@@ -281,7 +281,7 @@ def test_an_encoded_zero_after_a_full_run_is_kept():
 
 
 MUTANTS = {
-    "a repeat is executed again": (executor, [("self._read_before & (self.read_data == self._sequence)", "0")]),
+    "a repeat is executed again": (executor, [("self._read_before & (self._byte == self._sequence)", "0")]),
     "checksum ignored": (frame_receiver, [("with m.Elif(~crc.intact):", "with m.Elif(0):")]),
     "place not found again": (frame_receiver, [("m.d.sync += [length.eq(0), overlong.eq(0),", "m.d.sync += [")]),
     "strobes of a whole word": (mover, [("strobes.eq(Cat(strobes[1:], self.o_take))", "strobes.eq(~0)")]),

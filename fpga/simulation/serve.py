@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from stmoe.fpga.boards.core import BoardCore
-from stmoe.fpga.link.serving import PtyServer
+from stmoe.fpga.link.serving import PtyServer, TcpServer
 from stmoe.fpga.simulation.simulator import BoardSimulator, compile_board
 
 #: Where compiled boards are kept.
@@ -13,7 +13,9 @@ CACHE = Path("build/boards")
 
 
 @contextmanager
-def simulated(core: BoardCore, cache: Path = CACHE) -> Iterator[tuple[str, BoardSimulator]]:
-    """A pty's name and the board behind it."""
-    with BoardSimulator(compile_board(core, cache), core) as board, PtyServer(board.receive) as server:
-        yield server.port, board
+def simulated(core: BoardCore, tcp: int | None = None, cache: Path = CACHE) -> Iterator[tuple[str, BoardSimulator]]:
+    """What a driver opens, a pty or with ``tcp`` a TCP port (0: any), and the board behind it."""
+    with BoardSimulator(compile_board(core, cache), core) as board:
+        server = PtyServer(board.receive) if tcp is None else TcpServer(board.receive, tcp)
+        with server:
+            yield server.port, board

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from stmoe.fpga.boards.core import BoardCore
 from stmoe.fpga.sdram import compiled
+from stmoe.fpga.sdram.chip import SdramChip
 from stmoe.hw.export import SRAM_FILE, PlainTop, to_verilog
 from stmoe.hw.memory import sram
 from stmoe.sim.build import MAKE_VARIABLES
@@ -36,10 +37,14 @@ PATIENCE = 1 << 18
 ROOM = 1 << 20
 
 
-def compile_board(core: BoardCore, cache: Path) -> Path:
-    """The shared library of ``core`` with its chip, from ``cache`` or newly compiled. ``UserError`` when a tool fails."""
+def compile_board(core: BoardCore, cache: Path, chip: SdramChip | None = None) -> Path:
+    """The shared library of ``core`` and its chip (or another one), from ``cache`` or newly compiled.
+
+    ``UserError`` when a tool fails.
+    """
     verilator = find_verilator()
     system = (HERE / f"{TOP}.v").read_text()
+    parameters = (chip or core.chip).verilog_parameters(core.clock_hz) | {"FATAL": 0}
     texts = {
         f"{BENCH}.v": bench(BENCH, TOP, system),
         f"{CORE}.v": merge_registers(to_verilog(PlainTop(core, PORTS), CORE)),
@@ -47,9 +52,8 @@ def compile_board(core: BoardCore, cache: Path) -> Path:
         CHIP.name: CHIP.read_text(),
         f"{TOP}.v": system,
         "board.cpp": (HERE / "board.cpp").read_text(),
-        "chip_parameters.vh": ",\n".join(
-            f"  .{name}({value})" for name, value in core.chip.verilog_parameters(core.clock_hz).items()
-        ),
+        # What is broken is told by ``check``; the chip goes on.
+        "chip_parameters.vh": ",\n".join(f"  .{name}({value})" for name, value in parameters.items()),
     }
     key = hashlib.sha256("".join(f"{name}\n{text}" for name, text in texts.items()).encode()).hexdigest()[:24]
     folder = cache.resolve() / key

@@ -61,6 +61,7 @@ class Choice:
     policy: Policy
     serial: bool = False
     demote: bool = False
+    worth: int = 0
     predictor: Callable[[int], Params] = literal
     weights: str | None = None
 
@@ -86,6 +87,9 @@ WORDED = (Policy.STP, Policy.FUSION)
 #: Learned tables begin at a multiple of this.
 TABLE_ALIGNMENT = 4096
 
+#: Least probability of what lean policies prefetch, in 256ths: even odds.
+LEAN = 128
+
 #: In the order of tables.
 SETTINGS: dict[str, Choice] = {
     "none": Choice(policy=Policy.NONE),
@@ -94,9 +98,11 @@ SETTINGS: dict[str, Choice] = {
     "ht": Choice(policy=Policy.HT),
     "cct": Choice(policy=Policy.CCT),
     "st-moe": Choice(policy=Policy.ST_MOE),
+    "st-moe-lean": Choice(policy=Policy.ST_MOE, worth=LEAN),
     "st-moe-tuned": Choice(policy=Policy.ST_MOE, predictor=tuned),
     "st-moe-demote": Choice(policy=Policy.ST_MOE, predictor=tuned, demote=True),
     "stp": Choice(policy=Policy.STP, predictor=log_odds, demote=True),
+    "stp-lean": Choice(policy=Policy.STP, predictor=log_odds, demote=True, worth=LEAN),
     "next-gate": _hidden("next-gate", logits),
     "next-gate-late": _hidden("next-gate-late", logits),
     "default-vector": _hidden("default-vector", logits),
@@ -119,7 +125,14 @@ def setting(name: str, config: EngineConfig, top_k: int, window: int) -> Setting
     limit = (1 << config.cct_counter_bits) - 1
     if predictor.counter_max > limit:
         raise UserError(f"policy {name!r} needs counters up to {predictor.counter_max}; this build's end at {limit}")
-    return Setting(policy=choice.policy, window=window, serial=choice.serial, demote=choice.demote, predictor=predictor)
+    return Setting(
+        policy=choice.policy,
+        window=window,
+        serial=choice.serial,
+        demote=choice.demote,
+        worth=choice.worth,
+        predictor=predictor,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -80,6 +80,7 @@ def test_every_policy_has_a_setting_and_an_unknown_one_is_refused_by_name():
     assert [name for name in SETTINGS if setting(name, TEST, 2, 5).demote] == [
         "st-moe-demote",
         "stp",
+        "stp-lean",
         *WEIGHTS,
         *(name for name in SETTINGS if name.startswith("fusion")),
     ]
@@ -93,6 +94,8 @@ def test_a_negative_window_or_budget_is_refused():
         setting("lru", TEST, 2, -1)
     with pytest.raises(UserError, match="budget = 65536"):
         Setting(policy=Policy.LRU, budget=65536)
+    with pytest.raises(UserError, match="worth = 256"):
+        Setting(policy=Policy.LRU, worth=256)
 
 
 def summary(**changes):

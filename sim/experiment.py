@@ -16,7 +16,7 @@ from stmoe.sim.dram.config import OperatingPoint
 from stmoe.sim.engine import Engine
 from stmoe.sim.errors import UserError
 from stmoe.sim.language_model import LanguageModel
-from stmoe.sim.policies import FORGOTTEN, Learned, PolicyRun, run_policy, setting
+from stmoe.sim.policies import FORGOTTEN, Learned, PolicyRun, run_policy, setting, table_room
 from stmoe.sim.session import Session
 from stmoe.sim.workload import Recorder, Sampler, Workload, generate
 
@@ -125,8 +125,9 @@ class Experiment:
     ) -> Generation:
         """Continue ``prompt`` by ``count`` tokens, every MoE layer on the RTL; ``on_text`` gets the text as it comes."""
         chosen = setting(policy, self.config, self.model.quantised.shape.top_k, window)
-        with Engine(self.build, self.point, np.zeros(self.image.size, np.uint8), self.config) as engine:
-            session = Session(engine, self.config, self.image, chosen)
+        tables, size = table_room(chosen.policy, self.config, self.image.size)
+        with Engine(self.build, self.point, np.zeros(size, np.uint8), self.config) as engine:
+            session = Session(engine, self.config, self.image, chosen, tables=tables)
             return generate_text(self.model, session, prompt, count, sampler, on_text, on_token)
 
     def run_policies(

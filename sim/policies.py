@@ -205,6 +205,15 @@ def _states(workload: Workload) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return workload.states, workload.state_exponents
 
 
+def table_room(policy: Policy, config: EngineConfig, end: int, learned: Learned = FORGOTTEN) -> tuple[int | None, int]:
+    """Where learned tables lie above ``end``, if they are kept or live in DRAM; and the bytes of memory with them."""
+    image = image_under(policy, config)
+    if learned == FORGOTTEN and image.streamed:
+        return None, end
+    place = -(-end // TABLE_ALIGNMENT) * TABLE_ALIGNMENT
+    return place, place + image.total_bytes
+
+
 def run_policy(
     build: Build,
     config: EngineConfig,
@@ -236,13 +245,10 @@ def run_policy(
         layout = check_image(read_header(image), config)
         hidden = hidden_image(sections, config, workload.shape, read_header(image).image_id)
         end = hidden_address(layout) + len(hidden)
-    tables = -(-end // TABLE_ALIGNMENT) * TABLE_ALIGNMENT
-    table_image = image_under(chosen.policy, config)
-    keeps = learned != FORGOTTEN or not table_image.streamed
-    size = tables + table_image.total_bytes if keeps else end
+    tables, size = table_room(chosen.policy, config, end, learned)
     engine = Engine(build, point, np.zeros(size, np.uint8), config)
     started = time.perf_counter()
-    session = Session(engine, config, image, chosen, hidden=hidden, tables=tables if keeps else None)
+    session = Session(engine, config, image, chosen, hidden=hidden, tables=tables)
     if learned.loaded is not None:
         session.load_tables(learned.loaded)
     bit_exact = routing_exact = True

@@ -30,7 +30,7 @@ class RouterUnit(wiring.Component):
     """Top-k experts of a token and their softmax weights.
 
     Latency: with ``i_start`` taken in cycle 0, ``o_ids`` is valid from cycle ``E·d_beats + matvec.latency + 2``, and
-    ``o_weights`` from ``n + 9 + 18·k`` cycles after that, n = k with ``renormalise``, else E + k. With ``i_external``
+    ``o_weights`` from ``n + 10 + 18·k`` cycles after that, n = k with ``renormalise``, else E + k. With ``i_external``
     taken in cycle 0, both are valid in cycle 1.
 
     Throughput: ``i_start`` and ``i_external`` are taken when the previous weights are complete and its ids were taken;

@@ -28,6 +28,8 @@ from stmoe.model.numerics import (
 
 #: Bits of p (0 … 2^15) and of a quotient of two p.
 P_BITS = WEIGHT_FRAC + 1
+#: Bits of a difference that meet the scale in one multiplier; an ECP5's takes 18.
+PART_BITS = 16
 #: Bits of D with its rounding bit below: what the shifter hands on.
 D_BITS = clog2(LOGIT_FAR) + 1
 
@@ -40,7 +42,7 @@ def weight_event(config: EngineConfig) -> data.StructLayout:
 class Softmax(wiring.Component):
     """Router weights of the chosen experts.
 
-    With ``start`` in cycle 0, the last weight is in cycle ``n + 8 + 18·k``, n = k with ``renormalise``, else E + k.
+    With ``start`` in cycle 0, the last weight is in cycle ``n + 9 + 18·k``, n = k with ``renormalise``, else E + k.
     ``start`` is not to be given again before. Events cannot be refused. Reset stops the unit.
 
     Parameters
@@ -185,12 +187,15 @@ class Softmax(wiring.Component):
             m.d.sync += shift_less_one.eq(total_shift - 1)
 
         difference = Signal(Z_BITS, reset_less=True)
+        # The product in three parts, of a multiplier each, and their sum a cycle later: together they would be the slowest path.
+        parts = [Signal(PART_BITS + SCALE_BITS, name=f"part_{i}", reset_less=True) for i in range(Z_BITS // PART_BITS)]
         product = Signal(Z_BITS + SCALE_BITS, reset_less=True)
         half = Signal(D_BITS, reset_less=True)
         over = Signal(reset_less=True)
         m.d.sync += [
             difference.eq(self.z_max - z),
-            product.eq(difference * self.scale.m),
+            *(part.eq(difference[i * PART_BITS :][:PART_BITS] * self.scale.m) for i, part in enumerate(parts)),
+            product.eq(sum(part << (i * PART_BITS) for i, part in enumerate(parts))),
             half.eq(product >> shift_less_one),
             over.eq(((product >> shift_less_one) >> D_BITS).any()),
         ]
@@ -210,9 +215,9 @@ class Softmax(wiring.Component):
         m.d.sync += exp.eq(tables[0] * tables[1])
         m.d.comb += p.eq(Mux(far[2], 0, (exp + (1 << (WEIGHT_FRAC - 1))) >> WEIGHT_FRAC))
 
-        # Memory, difference, product, shift, rounding, tables, product of tables.
+        # Memory, difference, parts of the product, product, shift, rounding, tables, product of tables.
         stage = issue
-        for i in range(7):
+        for i in range(8):
             next_stage = Signal(issue.shape(), name=f"stage_{i}")
             m.d.sync += next_stage.eq(stage)
             stage = next_stage

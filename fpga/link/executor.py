@@ -129,8 +129,8 @@ class Executor(wiring.Component):
     # What is kept.
     def _elaborate_request(self, m: Module):
         """The request's bytes one after the other, and what has been read of them."""
-        self._pointer = Signal.like(self.read_addr)
-        self._restart, self._take, self._more = Signal(), Signal(), Signal()
+        self._restart, self._take = Signal(), Signal()
+        self._more = Signal(reset_less=True)
         self._sequence = Signal(8, reset_less=True)
         self._read_before = Signal()  # there is a last request
         self._repeat = Signal(reset_less=True)
@@ -145,17 +145,16 @@ class Executor(wiring.Component):
         # in a cycle: no logic may follow it.
         self._byte, self._settle = Signal(8, reset_less=True), Signal()
         following = Signal.like(self.read_addr, reset_less=True)
-        m.d.comb += [
-            self.read_addr.eq(Mux(self._restart, 0, following + self._take)),
-            self._more.eq(self._pointer != self.i_frame.payload.length),
-        ]
-        m.d.sync += following.eq(Mux(self._restart, 1, self.read_addr))
+        next_following = Signal.like(self.read_addr, reset_less=True)
+        m.d.comb += self.read_addr.eq(Mux(self._restart, 0, Mux(self._take, next_following, following)))
+        # What is taken depends on ``more``, and the address on what is taken: no comparison and no sum lies on that way.
+        m.d.sync += [following.eq(Mux(self._restart, 1, self.read_addr)), next_following.eq(following + 1)]
         with m.If(self._take | self._settle):
             m.d.sync += self._byte.eq(self.read_data)
         with m.If(self._restart):
-            m.d.sync += self._pointer.eq(0)
+            m.d.sync += self._more.eq(1)
         with m.Elif(self._take):
-            m.d.sync += self._pointer.eq(following)
+            m.d.sync += [next_following.eq(next_following + 1), self._more.eq(following != self.i_frame.payload.length)]
 
     def _elaborate_response(self, m: Module):
         """Bytes of the response, written a cycle late for the clock's sake, and where it ends."""

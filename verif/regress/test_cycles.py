@@ -70,7 +70,7 @@ def test_layer_of_resident_experts_takes_what_the_formula_says(name):
     shape = SHAPES[name]
     rounds = math.ceil(CONFIG.chunks(shape) / CONFIG.tiles)
     first = first_beat(shape)
-    last = first + shape.slots * (rounds * chunk(shape) + 5) + tail(shape) + 16
+    last = first + shape.slots * (rounds * chunk(shape) + 4) + tail(shape) + 16
     assert measured(shape, Policy.LRU, 20) == (first, last)
 
 

@@ -100,7 +100,7 @@ def runs_of(config):
 
 
 @pytest.mark.parametrize("name", CASES)
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=15)
 @given(data=st.data())
 def test_experts_come_in_the_twins_order(name, data):
     config, shape = CASES[name]

@@ -415,7 +415,7 @@ def revised(bench, budget, steps):
 @pytest.mark.parametrize(("budget", "seed"), [(6, 0), (0xFFFF, 1), (0xFFFF, 2)])
 def test_a_newer_prediction_for_the_same_layer_takes_over_from_its_beginning(budget, seed):
     bench = Bench(CASES["roomy"], seed, dma_take=1, dma_land=0.3)
-    bench.run(revised(bench, budget, 16))
+    bench.run(revised(bench, budget, 12))
 
 
 @pytest.mark.parametrize(
@@ -431,12 +431,12 @@ def test_bench_catches_in_revisions(monkeypatch, module, original, replacement):
     plant(monkeypatch, module, [(original, replacement)])
     bench = Bench(CASES["roomy"], 0, dma_take=1, dma_land=0.3)
     with pytest.raises((AssertionError, KeyError, TimeoutError)):
-        bench.run(revised(bench, 6, 16), timeout_cycles=20_000)
+        bench.run(revised(bench, 6, 12), timeout_cycles=20_000)
 
 
 def test_nothing_is_fetched_for_experts_that_are_not_worth_it():
     bench = Bench(CASES["roomy"], seed=3, dma_take=1, dma_land=0.3, calm=0, worth=128)
-    bench.run(undisturbed(bench, 0xFFFF, 30), timeout_cycles=200_000)
+    bench.run(undisturbed(bench, 0xFFFF, 20))
 
 
 @pytest.mark.parametrize(
@@ -451,7 +451,7 @@ def test_bench_catches_in_worth(monkeypatch, original, replacement):
     plant(monkeypatch, engine_module, [(original, replacement)])
     bench = Bench(CASES["roomy"], seed=3, dma_take=1, dma_land=0.3, calm=0, worth=128)
     with pytest.raises(AssertionError):
-        bench.run(undisturbed(bench, 0xFFFF, 30), timeout_cycles=200_000)
+        bench.run(undisturbed(bench, 0xFFFF, 20))
 
 
 def storm(bench, steps, stray=0.1):

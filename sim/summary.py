@@ -10,7 +10,7 @@ from rich.table import Table
 from stmoe.sim.experiment import Experiment, Generation
 from stmoe.sim.policies import PolicyRun, as_row
 
-TABLE_WIDTH = 140
+TABLE_WIDTH = 144
 
 
 def summary(experiment: Experiment, generation: Generation, runs: Sequence[PolicyRun]) -> dict:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stmoe.fpga.host.engine import RemoteEngine
@@ -107,6 +107,8 @@ def run_board(
     """Put the model into the board's memory, as far as it is not there, and continue ``prompt`` by ``count`` tokens."""
     config = engine.config
     chosen = setting(policy, config, model.quantised.shape.top_k, window)
+    # Host and cable take far longer than the window: prefetching must not have their time. A window of 0 is one cycle here.
+    chosen = replace(chosen, prefetch_window=max(1, window))
     session = Session(engine, config, model.image(config), chosen)  # pyright: ignore[reportArgumentType]
     on_loaded()
     engine.command(clear_counters=1)

@@ -28,6 +28,7 @@ from stmoe.hw.memory.dma import DmaReader
 from stmoe.hw.memory.merge import Merge
 from stmoe.hw.predictor.prediction import PredictionUnit
 from stmoe.hw.prefetch.engine import PrefetchEngine
+from stmoe.hw.prefetch.window_limit import WindowLimit
 from stmoe.hw.router.loader import RouterLoader
 from stmoe.hw.router.router import RouterUnit
 from stmoe.model.config import EngineConfig, Policy
@@ -200,7 +201,11 @@ class Core(wiring.Component):
         connect(m, manager.o_ready, self.datapath.i_ready)
         # From the verified routing until the last missing chunk is allocated, nobody else allocates.
         pinning = (sequencer.phase == Phase.VERIFY) | (sequencer.phase == Phase.PIN)
-        m.d.comb += prefetch.hold.eq(pinning | demand.busy)
+        m.submodules.window_limit = self.window_limit = WindowLimit()
+        m.d.comb += [
+            self.window_limit.limit.eq(self.params.prefetch_window),
+            prefetch.hold.eq(pinning | demand.busy | self.window_limit.over),
+        ]
 
     def _memory(self, m: Module):
         """The DMA's two classes of requests, and where landings go."""
@@ -319,10 +324,12 @@ class Core(wiring.Component):
         # The predictor may still be learning from a layer whose result is out.
         answered = executing & ~sequencer.o_result.valid
         after_first = frontend.o_token.payload.layer != 0
+        waiting = self.running & (window | answered | (sequencer.phase == Phase.RELEASE))
+        m.d.comb += self.window_limit.waiting.eq(waiting)
         counts = {
             "cycles": self.running,
             "token_layers": self.done,
-            "window": self.running & (window | answered | (sequencer.phase == Phase.RELEASE)),
+            "window": waiting,
             "router_cycles": sequencer.phase == Phase.ROUTE,
             "stall_demand": executing & ~datapath.busy.any() & dma.c_demand_pending,
             "stall_router_weights": sequencer.phase == Phase.ROUTER_WEIGHTS,

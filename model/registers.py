@@ -275,6 +275,13 @@ def _policy() -> tuple[Register, ...]:
         _value("PREFETCH_BUDGET", 0x1D0, Access.RW, 16, "chunks that may be prefetched for one layer", 0xFFFF),
         _value("DEBUG", 0x1D4, Access.RW, 32, "reserved, no effect"),
         _value("PREFETCH_WORTH", 0x1D8, Access.RW, 8, "least probability of a prefetched expert, in 256ths; 0: any"),
+        _value(
+            "PREFETCH_WINDOW",
+            0x1DC,
+            Access.RW,
+            32,
+            "cycles after a result in which prefetches may begin (those that the counter window counts); 0: without end",
+        ),
     )
 
 

@@ -42,6 +42,7 @@ class Setting:
     serial : load all of a layer's experts, then compute, as a GPU would.
     split : one expert a tile, instead of all tiles on any.
     budget : chunks that may be prefetched for one layer.
+    prefetch_window : cycles after a result in which prefetches may begin, 0 without end: for a host that takes longer than ``window``.
     worth : least probability of an expert that is prefetched, in 256ths; 0: any.
     demote : give up first what was prefetched and then not chosen.
     predictor : parameters of CCT and HT.
@@ -52,6 +53,7 @@ class Setting:
     serial: bool = False
     split: bool = False
     budget: int = NO_BUDGET
+    prefetch_window: int = 0
     worth: int = 0
     demote: bool = False
     predictor: Params = field(default=LITERAL)
@@ -122,6 +124,7 @@ def register_values(config: EngineConfig, layout: ImageLayout, image_id: int, se
         ),
         "PREFETCH_BUDGET": setting.budget,
         "PREFETCH_WORTH": setting.worth,
+        "PREFETCH_WINDOW": setting.prefetch_window,
         "IRQ_ENABLE": registers["IRQ_ENABLE"].encode(error=1),
     }
 

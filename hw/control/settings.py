@@ -49,6 +49,7 @@ def params_layout(config: EngineConfig) -> data.StructLayout:
             "initial": confidence,
             "counter_max": confidence,
             "prefetch_budget": 16,
+            "prefetch_window": REGISTER_BITS,
             "prefetch_worth": 8,
         }
     )

@@ -175,6 +175,7 @@ class StartCheck(wiring.Component):
             params.policy.eq(self._value("POLICY")),
             params.prefetch_budget.eq(self._value("PREFETCH_BUDGET")),
             params.prefetch_worth.eq(self._value("PREFETCH_WORTH")),
+            params.prefetch_window.eq(self._value("PREFETCH_WINDOW")),
         ]
         for name in ("split", "serial", "demote"):
             m.d.comb += params[name].eq(self._field("SCHEDULE", name))

@@ -47,6 +47,7 @@ def legal_settings(config: EngineConfig, shape: ModelShape) -> dict[str, int]:
         "PREDICTOR_LEARN": 2 | 1 << 8 | 3 << 16 | 7 << 24 if config.cct_counter_bits >= 3 else 0,
         "PREFETCH_BUDGET": 77,
         "PREFETCH_WORTH": 99,
+            "PREFETCH_WINDOW": 1234,
     }
 
 
@@ -208,6 +209,7 @@ def test_start_derives_shape_and_params_and_later_writes_wait_for_the_next_start
             "initial": 3,
             "counter_max": 7,
             "prefetch_budget": 77,
+            "prefetch_window": 1234,
             "prefetch_worth": 99,
         }
         assert expected.keys() == file.shape.shape().members.keys()

@@ -10,7 +10,8 @@ LIMIT_BITS = 32
 class WindowLimit(wiring.Component):
     """Counts the cycles of a window and says when it has lasted long enough.
 
-    ``over`` is high from when ``limit`` cycles of ``waiting`` have passed until a cycle after ``waiting`` falls; never with ``limit`` 0.
+    ``over`` is high from when ``limit`` cycles of ``waiting`` have passed until a cycle after ``waiting`` falls; with ``limit`` 0
+    never.
     Throughput, backpressure: none. Reset: no window.
 
     Members

@@ -26,7 +26,7 @@ RUNS = {
         test_st_moe.TEST, Policy.ST_MOE
     ),
     StpPredictor: lambda: test_stp.test_every_score_equals_the_twins_with_idle_cycles_and_backpressure(
-        *test_stp.CASES[0], 1
+        test_stp.CASES[0][0], test_stp.CASES[0][1], 1
     ),
     PrefetchEngine: lambda: test_engine.test_undisturbed_fetches_and_counters_are_the_golden_plan(0xFFFF, 1),
     Tile: lambda: test_tile.test_sums_equal_the_golden_model("test", 0.3),

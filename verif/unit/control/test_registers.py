@@ -47,7 +47,7 @@ def legal_settings(config: EngineConfig, shape: ModelShape) -> dict[str, int]:
         "PREDICTOR_LEARN": 2 | 1 << 8 | 3 << 16 | 7 << 24 if config.cct_counter_bits >= 3 else 0,
         "PREFETCH_BUDGET": 77,
         "PREFETCH_WORTH": 99,
-            "PREFETCH_WINDOW": 1234,
+        "PREFETCH_WINDOW": 1234,
     }
 
 

@@ -96,18 +96,14 @@ BUGS = (
         shows="weights",
     ),
     Bug(
-        name="engine: used experts do not become the last to be given up",
+        name="engine: used experts become the first to be given up",
         module=manager,
-        original="""                m.next = "RESPOND"
-                with m.If(row.count != 0):
-                    m.d.comb += lru.remove.eq(1)
-                    m.next = "HOTTEST\"""",
-        replacement="""                m.next = "RESPOND"
-                with m.If((row.count != 0) & ~BUG):
-                    m.d.comb += lru.remove.eq(1)
-                    m.next = "HOTTEST\"""",
+        original="""            with m.State("HOTTEST"):
+                m.d.comb += lru.append.eq(1)""",
+        replacement="""            with m.State("HOTTEST"):
+                m.d.comb += [lru.append.eq(~BUG), lru.prepend.eq(BUG)]""",
         run="lru",
-        shows="no progress",
+        shows="demand_chunks",
     ),
     Bug(
         name="engine: policy none keeps its experts",
@@ -154,8 +150,8 @@ BUGS = (
     Bug(
         name="engine: the window counter stands still",
         module=core,
-        original='"window": self.running & (',
-        replacement='"window": self.running & ~BUG & (',
+        original="waiting = self.running & (",
+        replacement="waiting = self.running & ~BUG & (",
         run="lru",
         shows="window",
     ),

@@ -64,6 +64,7 @@ def test_layers_over_the_serial_line_equal_the_golden_model(core, cache):
         assert board.leds & 0b11111110 == 0b00000010
 
 
+@pytest.mark.slow
 def test_a_chip_that_is_slower_than_the_controller_believes_is_noticed(core, cache):
     slower = replace(CHIP, t_rcd=CHIP.t_rcd + 40)
     library = compile_board(core, cache, slower)

@@ -31,6 +31,7 @@ def test_with_rows_in_dram_scores_and_rows_equal_the_golden_models(tmp_path):
 
 
 @needs_real
+@pytest.mark.slow
 def test_with_rows_in_dram_the_same_holds_for_pairs_of_a_big_models_experts(tmp_path):
     trace = load(REAL / "qwen3-30b-a3b-chat.npz").cut(0, 2)
     outcome = check(trace, ROWS["pairs"], tmp_path, Surroundings(RowsHome.DRAM, bus_bytes=64))

@@ -171,7 +171,9 @@ def test_scores_and_rows_are_the_twins(config, shape):
     compare(config, shape, 11)
 
 
-@pytest.mark.parametrize("options", [{"latency": (1, 100)}, {"crowded": True}], ids=["far", "crowded"])
+@pytest.mark.parametrize(
+    "options", [{"latency": (1, 100)}, pytest.param({"crowded": True}, marks=pytest.mark.slow)], ids=["far", "crowded"]
+)
 def test_they_are_the_twins_far_from_a_memory_and_in_a_crowd(options):
     compare(build_in_dram(FEW), THREE, 12, tokens=2, **options)
 

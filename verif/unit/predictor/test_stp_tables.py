@@ -316,7 +316,7 @@ def taken_before_a_clear_that_waits() -> list[str]:
 
 def test_a_clear_that_waits_for_one_predictor_goes_before_a_routing_for_another(monkeypatch):
     assert taken_before_a_clear_that_waits() == ["command", "routing"]
-    plant(monkeypatch, predictors, [("calm = ~self.i_command.valid", "calm = 1")])
+    plant(monkeypatch, predictors, [("calm.eq(~self.i_command.valid)", "calm.eq(1)")])
     assert taken_before_a_clear_that_waits() == ["routing", "command"]
 
 

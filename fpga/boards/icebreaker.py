@@ -1,7 +1,8 @@
 """iCEBreaker, an iCE40UP5K: the predictor alone, to show how small it is, behind the UART of the FTDI chip, at 12 MHz."""
 
 # Component members come from the signature at run time: pyright cannot see them.
-# pyright: reportAttributeAccessIssue=false, reportArgumentType=false
+# amaranth-boards is in the extra `fpga` only.
+# pyright: reportAttributeAccessIssue=false, reportArgumentType=false, reportMissingImports=false
 
 from collections.abc import Mapping
 from pathlib import Path

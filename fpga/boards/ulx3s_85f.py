@@ -5,7 +5,8 @@ after they change, and what it reads is sampled here a period and a quarter afte
 """
 
 # Component members come from the signature at run time: pyright cannot see them.
-# pyright: reportAttributeAccessIssue=false, reportArgumentType=false
+# amaranth-boards is in the extra `fpga` only.
+# pyright: reportAttributeAccessIssue=false, reportArgumentType=false, reportMissingImports=false
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -31,8 +31,9 @@ from stmoe.hw.prefetch.engine import PrefetchEngine
 from stmoe.hw.prefetch.window_limit import WindowLimit
 from stmoe.hw.router.loader import RouterLoader
 from stmoe.hw.router.router import RouterUnit
-from stmoe.model.config import EngineConfig, Policy
+from stmoe.model.config import EngineConfig
 from stmoe.model.numerics import ONE_WEIGHT, WEIGHT_BITS
+from stmoe.model.policy import Policy
 
 #: Cycles of outward calm after which nothing moves inside: longer than any pipeline that no ``busy`` covers.
 SETTLE = 15

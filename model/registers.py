@@ -4,9 +4,10 @@ Registers are words of 32 bits on a 12-bit address. Offsets and fields are the s
 read-only capabilities follow the ``EngineConfig``.
 """
 
-from stmoe.model.config import EngineConfig, ModelShape, Policy
+from stmoe.model.config import EngineConfig, ModelShape
 from stmoe.model.counters import COUNTERS
 from stmoe.model.numerics import ROUTED_SCALE_FRAC
+from stmoe.model.policy import Policy
 from stmoe.model.register_types import Access, Field, Register, RegisterMap
 
 #: "STMO", readable in a memory dump.

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
-from stmoe.model.config import EngineConfig, Policy
+from stmoe.model.config import EngineConfig
 from stmoe.model.error_codes import ConfigRule
+from stmoe.model.policy import Policy
 from stmoe.model.registers import register_map
 
 #: All zero after reset: a start with these untouched is refused as UNCONFIGURED.

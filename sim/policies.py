@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stmoe.model.config import EngineConfig, Policy
+from stmoe.model.config import EngineConfig
 from stmoe.model.images import check_image, read_header
+from stmoe.model.policy import Policy
 from stmoe.model.predictor.sections import Section
 from stmoe.model.predictor.st_moe import LITERAL, Params, tuned
 from stmoe.model.predictor.stp_config import THRESHOLD

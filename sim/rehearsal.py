@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from stmoe.model.config import EngineConfig, ModelShape, Policy
+from stmoe.model.config import EngineConfig, ModelShape
 from stmoe.model.images import pack
+from stmoe.model.policy import Policy
 from stmoe.model.presets import DEMO_SHAPE
 from stmoe.model.quantize import random_activations, random_model
 from stmoe.sim.build import Build, BuildOptions

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from stmoe.model.config import EngineConfig, ModelShape, Policy
+from stmoe.model.config import EngineConfig, ModelShape
 from stmoe.model.error_codes import ErrorCode
 from stmoe.model.images import ALIGNMENT, ImageHeader, ImageLayout, check_image, read_header
 from stmoe.model.moe import LayerResult
+from stmoe.model.policy import Policy
 from stmoe.model.predictor.st_moe import LITERAL, Params
 from stmoe.model.predictor.tables import TableImage, image_under
 from stmoe.model.registers import address_values, register_map, shape_values

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from stmoe.model.config import POLICY_BY_LABEL
 from stmoe.model.images import pack
 from stmoe.model.moe import moe_layer
+from stmoe.model.policy import POLICY_BY_LABEL
 from stmoe.model.presets import preset
 from stmoe.model.quantize import random_activations, random_model
 from stmoe.sim.compiled import compile_engine

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stmoe.model.config import EngineConfig, Policy
+from stmoe.model.config import EngineConfig
+from stmoe.model.policy import Policy
 from stmoe.model.predictor.fusion import by_expert
 from stmoe.model.predictor.fusion_unit import FusionUnit
 from stmoe.model.predictor.hidden_unit import HiddenUnit, Scored, Target

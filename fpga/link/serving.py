@@ -10,6 +10,7 @@ import select
 import socket
 import threading
 import tty
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Self
 
@@ -17,7 +18,7 @@ from typing import Self
 _POLL = 0.02
 
 
-class Server:
+class Server(ABC):
     """Feeds what comes to ``receive``, and sends what that returns, in a thread of its own. ``close`` ends it.
 
     Attributes
@@ -44,8 +45,9 @@ class Server:
         self._ended.set()
         self._thread.join()
 
+    @abstractmethod
     def _serve(self) -> None:
-        raise NotImplementedError
+        """Pass bytes on until ``_ended`` is set."""
 
 
 class PtyServer(Server):

@@ -3,7 +3,8 @@
 from amaranth.lib import data
 
 from stmoe.hw.layouts import SCORE_BITS
-from stmoe.model.config import EngineConfig, Policy, clog2
+from stmoe.model.config import EngineConfig, clog2
+from stmoe.model.policy import Policy
 from stmoe.model.register_types import REGISTER_BITS, Access
 from stmoe.model.registers import register_map
 
@@ -21,7 +22,7 @@ def error_event() -> data.StructLayout:
 def params_layout(config: EngineConfig) -> data.StructLayout:
     """Run-time parameters beside the model's shape: latched at start, stable while running.
 
-    ``*_limit`` is the last address inside the window. ``policy`` is a ``model.config.Policy``.
+    ``*_limit`` is the last address inside the window. ``policy`` is a ``model.policy.Policy``.
     """
     confidence = config.cct_counter_bits
     return data.StructLayout(

@@ -7,8 +7,9 @@ from amaranth.utils import exact_log2
 
 from stmoe.hw.control.settings import params_layout, settings_layout
 from stmoe.hw.layouts import shape_layout
-from stmoe.model.config import EngineConfig, Policy
+from stmoe.model.config import EngineConfig
 from stmoe.model.error_codes import ConfigRule
+from stmoe.model.policy import Policy
 from stmoe.model.registers import register_map
 from stmoe.model.start_rules import HIDDEN_POLICIES, MODEL_DIMENSIONS
 

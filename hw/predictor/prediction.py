@@ -27,7 +27,8 @@ from stmoe.hw.memory.window import WindowBounds
 from stmoe.hw.predictor.hidden.loader import HiddenLoader
 from stmoe.hw.predictor.predictors import Predictors
 from stmoe.hw.predictor.table_port import TablePort
-from stmoe.model.config import EngineConfig, Policy
+from stmoe.model.config import EngineConfig
+from stmoe.model.policy import Policy
 from stmoe.model.predictor.stp_config import RowsHome
 from stmoe.model.predictor.tables import Table
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from stmoe.model.config import Policy
+from stmoe.model.policy import Policy
 from stmoe.model.predictor import log_odds, project, st_moe, stp_config
 from stmoe.model.predictor.activation_matrix import ActivationMatrix
 from stmoe.model.predictor.fusion import Fusion, FusionConfig

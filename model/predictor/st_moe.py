@@ -5,7 +5,8 @@ Plain integers; ``hw/predictor/st_moe.py`` equals it in every prediction and eve
 
 from dataclasses import dataclass, replace
 
-from stmoe.model.config import EngineConfig, Policy, clog2
+from stmoe.model.config import EngineConfig, clog2
+from stmoe.model.policy import Policy
 
 SCORE_MAX = 255
 TOKEN_MASK = 0xFFFFFFFF

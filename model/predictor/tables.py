@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from stmoe.model.config import EngineConfig, Policy, clog2
+from stmoe.model.config import EngineConfig, clog2
 from stmoe.model.crc import SEED_BYTES, chunk_crc, crc32c, sealed
+from stmoe.model.policy import Policy
 from stmoe.model.predictor.stp_config import RowsHome
 
 VERSION = 1

@@ -8,8 +8,8 @@ import dataclasses
 import cocotb
 from cocotbext.axi import AxiResp
 
-from stmoe.model.config import POLICY_BY_LABEL, Policy
 from stmoe.model.error_codes import ConfigRule, ErrorCode, MessageFault
+from stmoe.model.policy import POLICY_BY_LABEL, Policy
 from stmoe.model.quantize import random_model
 from stmoe.sim.messages import Hint
 from stmoe.sim.session import Setting

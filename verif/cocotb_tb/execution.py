@@ -9,7 +9,8 @@ import cocotb
 import numpy as np
 
 from stmoe.model.buffer import ExpertBuffer, Landing
-from stmoe.model.config import POLICY_BY_LABEL, ModelShape, Policy
+from stmoe.model.config import ModelShape
+from stmoe.model.policy import POLICY_BY_LABEL, Policy
 from stmoe.model.predictor.st_moe import LITERAL, tuned
 from stmoe.model.predictor.stp_config import THRESHOLD, WORD_BITS
 from stmoe.model.quantize import random_model

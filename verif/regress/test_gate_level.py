@@ -13,7 +13,7 @@ from stmoe.hw.memory.sram import Sram
 from stmoe.hw.predictor.st_moe import StMoePredictor
 from stmoe.hw.predictor.stp import StpPredictor
 from stmoe.hw.prefetch.engine import PrefetchEngine
-from stmoe.model.config import Policy
+from stmoe.model.policy import Policy
 from stmoe.verif.gate_level import netlist
 from stmoe.verif.gate_level.recording import Recording, recording
 from stmoe.verif.unit.compute import test_tile

@@ -8,10 +8,10 @@ from amaranth.lib import data
 
 from stmoe.hw.control.sequencer import Phase
 from stmoe.hw.layouts import prediction
-from stmoe.model.config import Policy
 from stmoe.model.hidden_image import HiddenImage
 from stmoe.model.images import pack
 from stmoe.model.moe import moe_layer
+from stmoe.model.policy import Policy
 from stmoe.model.predictor.fusion import by_expert
 from stmoe.model.predictor.fusion_unit import FusionUnit
 from stmoe.model.predictor.hidden_unit import HiddenUnit, Scored, Target

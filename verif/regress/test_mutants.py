@@ -9,11 +9,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from stmoe.model.config import ModelShape, Policy
+from stmoe.model.config import ModelShape
 from stmoe.model.hidden_image import HiddenImage
 from stmoe.model.images import pack
 from stmoe.model.moe import QuantisedModel, moe_layer
 from stmoe.model.numerics import SCALE_BITS
+from stmoe.model.policy import Policy
 from stmoe.model.predictor.hidden_unit import HiddenUnit
 from stmoe.model.predictor.st_moe import LITERAL
 from stmoe.model.presets import preset

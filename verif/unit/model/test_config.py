@@ -6,7 +6,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from stmoe.model.config import POLICY_BY_LABEL, EngineConfig, ModelShape, Policy, clog2
+from stmoe.model.config import EngineConfig, ModelShape, clog2
+from stmoe.model.policy import POLICY_BY_LABEL, Policy
 
 SHAPE = ModelShape(experts=8, top_k=2, layers=3, d_model=32, d_ff=16)
 

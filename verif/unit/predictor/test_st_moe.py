@@ -16,7 +16,8 @@ from stmoe.hw.layouts import TableCommand
 from stmoe.hw.predictor import cct, history, report, scores, st_moe
 from stmoe.hw.predictor.cct import table_rows
 from stmoe.hw.predictor.st_moe import StMoePredictor
-from stmoe.model.config import EngineConfig, Policy
+from stmoe.model.config import EngineConfig
+from stmoe.model.policy import Policy
 from stmoe.model.predictor.st_moe import LITERAL, LITERAL_ENTRIES, Params, StMoe, tuned
 from stmoe.model.presets import preset
 from stmoe.verif.unit.bench import receive, send, simulate

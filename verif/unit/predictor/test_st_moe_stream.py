@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba.core import config as numba_config
 
-from stmoe.model.config import Policy
+from stmoe.model.policy import Policy
 from stmoe.model.predictor import st_moe_stream
 from stmoe.model.predictor.interface import NOBODY
 from stmoe.model.predictor.st_moe import LITERAL, LITERAL_ENTRIES, StMoe, tuned

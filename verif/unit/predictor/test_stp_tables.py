@@ -12,8 +12,9 @@ import pytest
 
 from stmoe.hw.layouts import LandedStatus, TableCommand
 from stmoe.hw.predictor import predictors, table_loader, table_port, table_saver, table_walk
-from stmoe.model.config import EngineConfig, ModelShape, Policy
+from stmoe.model.config import EngineConfig, ModelShape
 from stmoe.model.crc import crc32c_table
+from stmoe.model.policy import Policy
 from stmoe.model.predictor.stp import Stp
 from stmoe.model.predictor.tables import CctImage, StpImage, Table, image_under
 from stmoe.model.presets import PRESETS, preset

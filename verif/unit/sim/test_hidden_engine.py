@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stmoe.model.config import Policy
 from stmoe.model.images import pack
+from stmoe.model.policy import Policy
 from stmoe.model.predictor.hidden import Signal
 from stmoe.model.predictor.next_gate import quantise_gate
 from stmoe.model.predictor.ranker import RankerLayer

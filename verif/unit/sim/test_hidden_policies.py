@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stmoe.model.config import Policy
 from stmoe.model.hidden_image import HiddenImage
 from stmoe.model.images import ALIGNMENT, pack, read_header
 from stmoe.model.numerics import quantise_activations
+from stmoe.model.policy import Policy
 from stmoe.model.predictor import project
 from stmoe.model.predictor.hidden import unit_rms
 from stmoe.model.predictor.registry import HIDDEN

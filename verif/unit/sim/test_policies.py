@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from stmoe.model.config import Policy
 from stmoe.model.counters import COUNTERS
+from stmoe.model.policy import Policy
 from stmoe.model.presets import PRESETS, TEST_SHAPE
 from stmoe.sim.errors import UserError
 from stmoe.sim.hidden_weights import WEIGHTS

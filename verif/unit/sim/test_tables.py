@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stmoe.model.config import Policy
 from stmoe.model.error_codes import ErrorCode
 from stmoe.model.images import pack, read_header
 from stmoe.model.moe import moe_layer
+from stmoe.model.policy import Policy
 from stmoe.model.predictor.interface import Routing
 from stmoe.model.predictor.st_moe import LITERAL, StMoe
 from stmoe.model.predictor.stp import Stp

@@ -16,8 +16,8 @@ from stmoe.fpga.link.device import LinkDevice
 from stmoe.fpga.link.frames import decode_frame, encode_frame
 from stmoe.fpga.link.protocol import Operation
 from stmoe.fpga.link.serving import PtyServer, TcpServer
-from stmoe.model.config import Policy
 from stmoe.model.moe import moe_layer
+from stmoe.model.policy import Policy
 from stmoe.model.presets import preset
 from stmoe.model.quantize import random_activations
 from stmoe.sim.errors import UserError

@@ -131,12 +131,17 @@ def demo(
     from stmoe.fpga.boards.known import simulated_core
     from stmoe.fpga.demo import connected, run_board
     from stmoe.fpga.simulation.serve import simulated
+    from stmoe.model.policy import Policy
     from stmoe.model.presets import PRESETS
     from stmoe.sim.language_model import PROJECT_WEIGHTS, LanguageModel
+    from stmoe.sim.policies import SETTINGS, setting
     from stmoe.sim.workload import Sampler
 
     console = Console(stderr=as_json)
-    config, _ = PRESETS["ulx3s-85f"]
+    config, shape = PRESETS["ulx3s-85f"]
+    setting(policy, config, shape.top_k, window)
+    if SETTINGS[policy].weights or SETTINGS[policy].policy is Policy.ORACLE:
+        raise UserError(f"policy {policy!r}: wants more than activations, which is all that a board is sent here")
     with ExitStack() as stack:
         model = LanguageModel.load(PROJECT_WEIGHTS)
         port, simulator = board, None

@@ -1,10 +1,11 @@
 """Cost and clock of every block on an ECP5, each by itself (``fpga/flow/harness.py``).
 
-    python -m stmoe.fpga.bench [--units NAME,…] [--seeds N] [--out FILE] [--write-baseline]
+    python -m stmoe.fpga.bench [--units NAME,…] [--seeds N] [--out FILE] [--liberty FILE] [--write-baseline] [--plot FILE]
 
 writes JSON, and prints each figure beside that of the baseline in ``fpga/baselines/``. Cells are counted by yosys, without the
 harness: a carry cell as two LUTs, a LUT RAM as four. The clock is the median of the seeds, as nextpnr estimates it after routing,
-harness included. What was done already is kept in ``--work``.
+harness included. What was done already is kept in ``--work``. Where the library is there, each block is mapped to standard cells too
+(``standard_cells.py``). ``--write-baseline`` adds the result to the history, and ``--plot`` draws it.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from typing import Any
 
 from amaranth.lib import wiring
 
+from stmoe.fpga import bench_history, standard_cells
 from stmoe.fpga.flow.device import LFE5U_85F
 from stmoe.fpga.flow.flow import NETLIST, Flow
 from stmoe.fpga.flow.harness import Harness, netlist
@@ -52,7 +54,13 @@ CLOCK_HZ, BAUD = 75_000_000, 3_000_000
 #: The placer works for this clock.
 TARGET_MHZ = 100
 BASELINE = Path(__file__).parent / "baselines" / "ecp5.json"
+HISTORY = BASELINE.with_name("history.jsonl")
+#: Clock period that standard cells are mapped for, ns.
+PERIOD = 10.0
 FIGURES = ("lut", "ff", "bram", "dsp")
+
+#: Too large to be mapped to standard cells beside the others, which it is made of.
+NOT_MAPPED = ("engine",)
 
 Maker = Callable[[EngineConfig], wiring.Component]
 UNITS: dict[str, Maker] = {
@@ -114,6 +122,28 @@ def table(measured: dict[str, Any], baseline: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _liberty(option: Path | None) -> Path | None:
+    """The library, if it and OpenSTA are there. One that was asked for and is not there ends the program."""
+    try:
+        found = standard_cells.liberty_file(option)
+        standard_cells.require_timer()
+    except standard_cells.ToolError as error:
+        if option:
+            print(f"stmoe: {error}", file=sys.stderr)
+            sys.exit(2)
+        print(f"no standard cells: {error}", file=sys.stderr)
+        return None
+    return found
+
+
+def _plot(path: Path) -> int:
+    if not HISTORY.exists():
+        print(f"stmoe: {HISTORY}: no history yet: --write-baseline begins one", file=sys.stderr)
+        return 2
+    bench_history.plot(HISTORY, path)
+    return 0
+
+
 def _beside(value: float, before: float | None, form: str) -> str:
     if before is None:
         return f"{value:{form}} (new)"
@@ -127,8 +157,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("build/bench-synth/ecp5.json"))
     parser.add_argument("--work", type=Path, default=Path("build/bench-synth"))
+    parser.add_argument("--liberty", type=Path, help="standard cells; default LIBERTY, or Debian's OSU 0.18 µm library")
     parser.add_argument("--write-baseline", action="store_true", help="make the result the baseline of these blocks")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the history, and do nothing else")
     options = parser.parse_args()
+    if options.plot:
+        sys.exit(_plot(options.plot))
     names = options.units.split(",")
     unknown = [name for name in names if name not in UNITS]
     if unknown:
@@ -136,10 +170,13 @@ def main() -> None:
     config, _ = PRESETS[PRESET]
     baseline = json.loads(BASELINE.read_text())["units"] if BASELINE.exists() else {}
     measured: dict[str, Any] = {}
+    liberty = _liberty(options.liberty)
     try:
         for name in names:
             print(name, file=sys.stderr)
             measured[name] = measure(UNITS[name](config), options.seeds, options.work / name, lambda text: None)
+            if liberty and name not in NOT_MAPPED:
+                measured[name]["standard_cells"] = standard_cells.cost(UNITS[name](config), liberty, PERIOD)
     except (RuntimeError, UserError) as error:
         sys.exit(f"stmoe: {error}")
     result = {"device": LFE5U_85F.part, "preset": PRESET, "target_mhz": TARGET_MHZ, "units": measured}
@@ -149,6 +186,7 @@ def main() -> None:
     if options.write_baseline:
         kept = {name: (measured | baseline | measured)[name] for name in UNITS if name in baseline or name in measured}
         BASELINE.parent.mkdir(exist_ok=True)
+        bench_history.add(HISTORY, measured)
         BASELINE.write_text(json.dumps({**result, "units": kept}, indent=2) + "\n")
 
 

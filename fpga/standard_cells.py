@@ -18,6 +18,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from amaranth.lib import wiring
+
 from stmoe.fpga.unit_cost import TOP, UNITS, write_unit
 from stmoe.fpga.yosys import run
 from stmoe.hw.export import SRAM_FILE
@@ -52,9 +54,9 @@ def cell_areas(liberty: Path) -> dict[str, float]:
     return {name: float(area) for name, area in found}
 
 
-def mapped(unit: str, preset: str, liberty: Path, period: float, folder: Path) -> dict[str, Any]:
+def mapped(unit: wiring.Component, liberty: Path, period: float, folder: Path) -> dict[str, Any]:
     """Statistics of the block mapped to the library; the netlist is in ``folder``."""
-    write_unit(unit, preset, folder)
+    write_unit(unit, folder)
     (folder / "cells.lib").write_bytes(liberty.read_bytes())
     script = (
         f"read_verilog -lib {SRAM_FILE}; read_verilog {TOP}.v; hierarchy -check -top {TOP}; synth -flatten -top {TOP}; "
@@ -66,10 +68,15 @@ def mapped(unit: str, preset: str, liberty: Path, period: float, folder: Path) -
     return json.loads((folder / AREAS).read_text())
 
 
-def timed(folder: Path, period: float) -> dict[str, float]:
-    """OpenSTA's worst slack and power of the netlist in ``folder`` at a clock ``period`` in ns."""
+def require_timer() -> None:
+    """``ToolError`` without OpenSTA."""
     if shutil.which("sta") is None:
         raise ToolError("needs OpenSTA: install the Debian package opensta")
+
+
+def timed(folder: Path, period: float) -> dict[str, float]:
+    """OpenSTA's worst slack and power of the netlist in ``folder`` at a clock ``period`` in ns."""
+    require_timer()
     script = f"""read_liberty cells.lib
 read_verilog netlist.v
 link_design {TOP}
@@ -89,18 +96,16 @@ exit
     return {"longest_path_ns": round(period - float(slack[1]), 3), "power_mw": round(1000 * float(power[1]), 3)}
 
 
-def cost(unit: str, preset: str, liberty: Path, period: float) -> dict[str, Any]:
-    """Area, gate equivalents, longest path and power of the block ``unit`` in the build ``preset``."""
+def cost(unit: wiring.Component, liberty: Path, period: float) -> dict[str, Any]:
+    """Area, gate equivalents, longest path and power of a block."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        statistics = mapped(unit, preset, liberty, period, folder)
+        statistics = mapped(unit, liberty, period, folder)
         times = timed(folder, period)
     design = statistics["design"]
     gates = [area for cell, area in cell_areas(liberty).items() if NAND2.match(cell)]
     area = float(design["area"])
     return {
-        "unit": unit,
-        "preset": preset,
         "liberty": liberty.name,
         "cells": sum(n for kind, n in design["num_cells_by_type"].items() if "stmoe_sram" not in kind),
         "memories_apart": sum(n for kind, n in design["num_cells_by_type"].items() if "stmoe_sram" in kind),
@@ -121,7 +126,9 @@ def main() -> None:
     parser.add_argument("--period", type=float, default=10.0, metavar="NS", help="clock period aimed at")
     options = parser.parse_args()
     try:
-        print(json.dumps(cost(options.unit, options.preset, liberty_file(options.liberty), options.period)))
+        liberty = liberty_file(options.liberty)
+        found = cost(UNITS[options.unit](PRESETS[options.preset][0]), liberty, options.period)
+        print(json.dumps({"unit": options.unit, "preset": options.preset, **found}))
     except RuntimeError as error:
         print(error, file=sys.stderr)
         sys.exit(2 if isinstance(error, ToolError) else 1)

@@ -12,6 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from amaranth.lib import wiring
+
 from stmoe.fpga.link.host_link import HostLink
 from stmoe.fpga.yosys import run
 from stmoe.hw.export import SRAM_FILE, PlainTop, to_verilog
@@ -34,9 +36,8 @@ TOP = "unit"
 TIMEOUT = 1800
 
 
-def write_unit(unit: str, preset: str, folder: Path) -> None:
-    """The Verilog of the block ``unit`` in the build ``preset``, as module ``unit``, and its memory, in ``folder``."""
-    component = UNITS[unit](PRESETS[preset][0])
+def write_unit(component: wiring.Component, folder: Path) -> None:
+    """The Verilog of a block, as module ``unit``, and its memory, in ``folder``."""
     prefixes = {str(name): f"{name}_" for name in component.signature.members}
     (folder / f"{TOP}.v").write_text(to_verilog(PlainTop(component, prefixes), TOP))
     (folder / SRAM_FILE).write_bytes(Path(sram.__file__).with_name(SRAM_FILE).read_bytes())
@@ -46,7 +47,7 @@ def cost(unit: str, preset: str) -> dict[str, int | str]:
     """Cells by kind of the block ``unit`` in the build ``preset``."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
-        write_unit(unit, preset, path)
+        write_unit(UNITS[unit](PRESETS[preset][0]), path)
         script = (
             f"read_verilog -lib {SRAM_FILE}; read_verilog {TOP}.v; hierarchy -check -top {TOP}; synth_ecp5 -top {TOP}"
         )

@@ -99,6 +99,7 @@ class EngineConfig:
     addr_bits : width of AXI addresses.
     stp : rows of the spatio-temporal perceptron, before they are fitted to the maxima (``stp_fitted``).
     stp_rows : where they live.
+    stp_lanes : experts of a row that are added or learned in one cycle: experts_max divided by a power of two; 0 for all.
     hidden_units : most units of a ranker on hidden states (U); 0 leaves the hidden-state predictor out.
     hidden_lanes : its multipliers (M), a power of two, at least what a bus word holds of int16.
     hidden_slots : layers whose sections of the hidden image fit on chip: all (layers_max), or a power of two.
@@ -127,6 +128,7 @@ class EngineConfig:
     addr_bits: int = 32
     stp: StpConfig = LEAN
     stp_rows: RowsHome = RowsHome.CHIP
+    stp_lanes: int = 0
     hidden_units: int = 0
     hidden_lanes: int = 32
     hidden_slots: int = 6
@@ -134,7 +136,7 @@ class EngineConfig:
     def __post_init__(self):
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.name not in ("name", "shared_max", "stp", "stp_rows", "hidden_units"):
+            if field.name not in ("name", "shared_max", "stp", "stp_rows", "stp_lanes", "hidden_units"):
                 _require(
                     isinstance(value, int) and value >= 1, f"{field.name} = {value!r}: must be an integer of at least 1"
                 )
@@ -191,6 +193,16 @@ class EngineConfig:
             or (2 <= self.hidden_slots < self.layers_max and self.hidden_slots & (self.hidden_slots - 1) == 0),
             f"hidden_slots = {self.hidden_slots}: must be layers_max = {self.layers_max} or a power of two below",
         )
+        _require(
+            0 <= self.stp_lanes <= self.experts_max
+            and self.experts_max % self.stp_slice == 0
+            and self.stp_slices & (self.stp_slices - 1) == 0,
+            f"stp_lanes = {self.stp_lanes}: must be experts_max = {self.experts_max} divided by a power of two, or 0",
+        )
+        _require(
+            self.stp_rows is RowsHome.CHIP or self.stp_slices == 1,
+            f"stp_lanes = {self.stp_lanes}: rows in DRAM are taken whole, so it must be 0 there",
+        )
         _require(2 <= self.cct_counter_bits <= 6, f"cct_counter_bits = {self.cct_counter_bits}: must be 2 to 6")
         _require(
             self.burst_bytes & (self.burst_bytes - 1) == 0 and self.bus_bytes <= self.burst_bytes <= 1024,
@@ -224,6 +236,16 @@ class EngineConfig:
     def stp_fitted(self) -> StpConfig:
         """The rows of the perceptron that a model of the maxima can use."""
         return self.stp.fitted(self.layers_max, self.experts_max, self.top_k_max)
+
+    @property
+    def stp_slice(self) -> int:
+        """Experts of a row that the perceptron adds or moves in one cycle."""
+        return self.stp_lanes or self.experts_max
+
+    @property
+    def stp_slices(self) -> int:
+        """Slices of a row."""
+        return self.experts_max // self.stp_slice
 
     # Words and memories.
     @property

@@ -72,6 +72,7 @@ PRESETS: dict[str, tuple[EngineConfig, ModelShape]] = {
     "ulx3s-85f": (
         EngineConfig(
             name="ulx3s-85f",
+            stp_lanes=8,
             tiles=1,
             banks=1,
             frames=62,

@@ -31,12 +31,13 @@ module stmoe_sram #(
     localparam LANES = WIDTH / GRANULARITY;
 
     // Without no_rw_check yosys adds a bypass, for a read of the word being written to return what was there before.
-    // Small is counted in units of 16 words of 4 bits. For synthesis only: Icarus takes no expression here.
+    // Small is counted in units of 16 words of 4 bits; deep ones need a choice among many. For synthesis only: Icarus takes no expression here.
 `ifdef SYNTHESIS
 `ifdef STMOE_NO_LUT_RAM
     (* no_rw_check *)
 `else
-    (* no_rw_check, ram_style = ((DEPTH + 15) / 16) * ((WIDTH + 3) / 4) <= 160 ? "distributed" : "auto" *)
+    (* no_rw_check,
+       ram_style = DEPTH <= 512 && ((DEPTH + 15) / 16) * ((WIDTH + 3) / 4) <= 160 ? "distributed" : "auto" *)
 `endif
 `endif
     reg [WIDTH-1:0] memory [0:DEPTH-1];

@@ -41,11 +41,11 @@ class FusionMix(wiring.Component):
     """Mixes what STP and the hidden-state predictor say of the same layer of the same token, and learns how.
 
     **Mix.** When both have scored a target and no routing waits, from the cycle after the later one's last score: the last item of the
-    prediction is in cycle 6 + E of that one, without backpressure. **Learn.** A routing goes through to STP in the same cycle, if
-    neither mix nor learning is under way. If either predictor has scored it, learning takes 10 + 2·E cycles then.
+    prediction is in cycle 7 + E of that one, without backpressure. **Learn.** A routing goes through to STP in the same cycle, if
+    neither mix nor learning is under way. If either predictor has scored it, learning takes 13 + 2·E cycles then.
 
     Two multipliers, 16 by 8 bits, take turns. Backpressure on the prediction holds up routings; scores are never held up. Of
-    each predictor the last run is kept, and the one before while it is learned from: a predictor takes more than 10 + 2·E cycles
+    each predictor the last run is kept, and the one before while it is learned from: a predictor takes more than 13 + 2·E cycles
     from a routing to the end of its first run after it and the begin of a second. ``clear`` and reset begin anew, scores included.
 
     Parameters
@@ -168,6 +168,12 @@ class FusionMix(wiring.Component):
             m.d.sync += [inputs[i].eq(Mux(counts[i], source.value, 0)), products[i].eq(factor * inputs[i])]
 
         # What becomes of a sum: the score, and the probability that the error is taken from.
+        # The probability comes later than the score.
+        learns_from = [(mixes["total"], at["total"])]
+        for cycle in range(1, Logistic.LATENCY + 1):
+            later = Signal(name=f"chance_{cycle}"), Signal(expert_bits, name=f"chance_{cycle}_expert", reset_less=True)
+            m.d.sync += [new.eq(old) for new, old in zip(later, learns_from[-1], strict=True)]
+            learns_from.append(later)
         score_write, score_read = scores.write_port(), scores.read_port(domain="comb")
         score = Signal(signed(SUM_BITS - MIX_FRAC + 1))
         scan = Signal()
@@ -177,12 +183,12 @@ class FusionMix(wiring.Component):
             score_write.en.eq(mixes["total"]),
             score_write.addr.eq(at["total"]),
             score_write.data.eq(Mux(score < 0, 0, Mux(score > 255, 255, score))),
-            chance_write.en.eq(mixes["total"]),
-            chance_write.addr.eq(at["total"]),
+            chance_write.en.eq(learns_from[-1][0]),
+            chance_write.addr.eq(learns_from[-1][1]),
             chance_write.data.eq(logistic.probability),
             score_read.addr.eq(report.expert),
-            report.score.eq(score_read.data),
-            report.scan.eq(scan),
+            report.i_score.payload.eq(score_read.data),
+            report.i_score.valid.eq(scan),
         ]
         # The scan follows the sums at a distance of one.
         with m.If(mixes["total"] & sending):
@@ -261,7 +267,7 @@ class FusionMix(wiring.Component):
                 with m.If(report.done):
                     m.next = "IDLE"
             with m.State("MIXED"):
-                with m.If(~Cat(mixes.values()).any()):
+                with m.If(~Cat(mixes.values(), (valid for valid, _ in learns_from)).any()):
                     m.next = "LEARN"
             with m.State("LEARN"):
                 m.d.comb += issue_learn.eq(1)

@@ -22,7 +22,7 @@ class Scores(wiring.Component):
     """One score an expert, saturating, and the report of all that reach ``threshold`` and are not 0.
 
     A vote a cycle is taken. With ``report`` high from cycle 0 on, an item leaves whenever the scan has met the next one,
-    since only then it is known not to be the last; without backpressure the last one is in cycle E, with ``done``. Scores
+    since only then it is known not to be the last; without backpressure the last one is in cycle E + 1, with ``done``. Scores
     are forgotten then. No vote may come with ``report``. Reset forgets all.
 
     Parameters
@@ -75,8 +75,8 @@ class Scores(wiring.Component):
             reporter.experts.eq(self.experts),
             reporter.layer.eq(self.layer),
             reporter.threshold.eq(self.threshold),
-            reporter.scan.eq(self.report),
-            reporter.score.eq(score),
+            reporter.i_score.valid.eq(self.report),
+            reporter.i_score.payload.eq(score),
             self.done.eq(reporter.done),
         ]
         with m.If(self.i_vote.valid):

@@ -7,7 +7,7 @@
 # pyright: reportAttributeAccessIssue=false, reportGeneralTypeIssues=false, reportArgumentType=false, reportCallIssue=false
 # pyright: reportOperatorIssue=false, reportIndexIssue=false
 
-from amaranth import Array, Cat, Module, Mux, Signal, signed
+from amaranth import Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -24,19 +24,21 @@ from stmoe.hw.layouts import (
 from stmoe.hw.predictor.report import Report
 from stmoe.hw.predictor.rows.chip import ChipRows
 from stmoe.hw.predictor.rows.dram import DramRows, RowPort
-from stmoe.hw.predictor.rows.store import row_errors
-from stmoe.hw.predictor.stp_learning import ONE, Logistic, stp_row, sum_bits
+from stmoe.hw.predictor.stp_errors import StpErrors
+from stmoe.hw.predictor.stp_learning import stp_row
 from stmoe.hw.predictor.stp_sources import StpSources, history_depth
+from stmoe.hw.predictor.stp_sums import StpSums
 from stmoe.model.config import EngineConfig
-from stmoe.model.predictor.stp_config import ERROR_BITS, WORD_BITS, RowsHome
+from stmoe.model.predictor.stp_config import WORD_BITS, RowsHome
 
 
 class StpPredictor(wiring.Component):
     """Predicts layer l+1 from the routings up to layer l, and layer 0 of the next token from the last layer's.
 
-    With a routing taken in cycle 0 and s cycles to list its rows (``StpSources``), without backpressure: the prediction's last item
-    is in cycle ``P = 2 + s + E``, one later with pairs, crosses or ranks; then the rows of the routing just verified learn, 4
-    cycles each, and the next one is taken.
+    With a routing taken in cycle 0, its last row listed in cycle a (``StpSources``, started in cycle 1), n rows of s slices on chip and
+    without backpressure: the prediction's last item is in cycle ``P = 17 + E + max(a, 3 + n·s)``. Then the n' rows of the routing just
+    verified learn, and the next one is taken in cycle ``P + 1 + (10 + n'·s if it learns)``; both ``experts_max`` - E later where the
+    build has more experts than the model, but for P itself. With rows in DRAM: ``DramRows``.
     Backpressure on the prediction holds up learning and the next routing, nothing else. A command goes before words and routings and
     takes what it takes in ``TableWalk``. CLEAR and LOAD break the stream; reset forgets everything, and starts clearing.
 
@@ -81,24 +83,21 @@ class StpPredictor(wiring.Component):
     def elaborate(self, platform):
         """States: IDLE (take and record); START, SCORE, ADD (the last row); REPORT; LEARN; AHEAD, AHEAD_LIST with rows in DRAM."""
         m = Module()
-        config, stp = self.config, self.config.stp_fitted
-        experts = config.experts_max
+        config = self.config
         m.submodules.sources = sources = StpSources(config)
         m.submodules.report = report = Report(config)
-        m.submodules.logistic = logistic = Logistic(sum_bits(config), stp.fraction_bits)
+        m.submodules.sums = sums = StpSums(config)
+        m.submodules.errors = errors = StpErrors(config)
         ahead = config.stp_rows is RowsHome.DRAM
         m.submodules.rows = home = DramRows(config) if ahead else ChipRows(config)
         rows = home.store
         if ahead:
             connect(m, home.port, flipped(self.rows))
         connect(m, report.o_prediction, flipped(self.o_prediction))
+        connect(m, sums.o_score, report.i_score)
         connect(m, rows.i_command, flipped(self.i_command))
         connect(m, rows.o_row, flipped(self.o_row))
         connect(m, rows.i_row, flipped(self.i_row))
-
-        sums = Array(Signal(signed(sum_bits(config)), name=f"sum_{e}", reset_less=True) for e in range(experts))
-        chances = Array(Signal(ERROR_BITS + 1, name=f"chance_{e}") for e in range(experts))
-        errors = Signal(row_errors(config), reset_less=True)
 
         # What is listed ahead, before the routing that completes it: of the routing after the one expected; of that expected.
         prepared, begun, worded = Signal(), Signal(), Signal()
@@ -112,8 +111,11 @@ class StpPredictor(wiring.Component):
         # Words of the target's token (after a last layer: of that token) and of the one before, 0 where unknown.
         word, before = Signal(WORD_BITS, reset_less=True), Signal(WORD_BITS, reset_less=True)
         taken = self.i_routed.payload
-        last_layer = taken.layer + 1 >= self.shape.layers
-        follows = (
+        # What waits is compared in one cycle and taken in the next: the comparison is wide. Nothing it looks at changes in between.
+        heard, word_heard = Signal(), Signal()
+        last_layer, follows, word_follows = Signal(), Signal(), Signal()
+        m.d.sync += [heard.eq(0), word_heard.eq(0), last_layer.eq(taken.layer + 1 >= self.shape.layers)]
+        m.d.sync += follows.eq(
             known
             & (taken.layer == expected.layer)
             & (taken.token == expected.token)
@@ -122,7 +124,7 @@ class StpPredictor(wiring.Component):
             & ~(prepared & worded & (taken.word != word))
         )
         announced = self.i_word.payload
-        word_follows = (
+        m.d.sync += word_follows.eq(
             known
             & (expected.layer == 0)
             & (announced.token == expected.token)
@@ -132,22 +134,23 @@ class StpPredictor(wiring.Component):
         learns = Signal(reset_less=True)
         answers = Signal(reset_less=True)
         silent = Signal(reset_less=True)
-        with m.If(rows.o_addend.valid):
-            m.d.sync += [sums[e].eq(sums[e] + rows.o_addend.weights[e]) for e in range(experts)]
+        reported = Signal()
+        scored = report.i_score.valid & report.i_score.ready
 
-        total = sums[report.expert]
-        shifted = Signal(signed(sum_bits(config) + 1))
         m.d.comb += [
-            shifted.eq((total >> (stp.fraction_bits - 4)) + 128),
-            report.score.eq(Mux(shifted < 0, 0, Mux(shifted > 255, 255, shifted))),
+            sums.experts.eq(self.shape.experts),
+            sums.i_addend.eq(rows.o_addend),
+            errors.i_chance.eq(sums.o_chance),
+            errors.used.count.eq(taken.count),
+            errors.used.ids.eq(taken.ids),
+            errors.i_want.eq(rows.o_want),
             report.experts.eq(self.shape.experts),
             report.layer.eq(sources.target),
             report.threshold.eq(Mux(silent, 255, self.threshold)),
-            logistic.total.eq(total),
-            self.o_scores.valid.eq(report.taken & ~silent),
-            self.o_scores.last.eq(report.expert == self.shape.experts - 1),
+            self.o_scores.valid.eq(scored & ~silent),
+            self.o_scores.last.eq(report.last),
             self.o_scores.expert.eq(report.expert),
-            self.o_scores.score.eq(report.score),
+            self.o_scores.score.eq(report.i_score.payload),
             self.target.eq(expected),
             sources.layers.eq(self.shape.layers),
             sources.i_ids.count.eq(taken.count),
@@ -160,7 +163,7 @@ class StpPredictor(wiring.Component):
             sources.word.eq(word),
             sources.before.eq(before),
             rows.i_entry.eq(sources.o_entry),
-            rows.errors.eq(errors),
+            rows.errors.eq(errors.errors),
             rows.wanted.eq(self.i_routed.valid | self.i_word.valid),
             self.busy.eq(1),
         ]
@@ -173,8 +176,6 @@ class StpPredictor(wiring.Component):
                 sources.late.eq(0),
                 sources.words.eq(sources.target >= 2),
             ]
-        with m.If(report.taken):
-            m.d.sync += chances[report.expert].eq(logistic.probability)
         with m.If(rows.forgets):
             m.d.sync += known.eq(0)
 
@@ -183,8 +184,12 @@ class StpPredictor(wiring.Component):
                 m.d.comb += [
                     rows.allowed.eq(1),
                     self.busy.eq(rows.busy | self.i_command.valid),
-                    self.i_word.ready.eq(rows.free & ~self.i_command.valid),
-                    self.i_routed.ready.eq(self.i_word.ready & ~self.i_word.valid),
+                    self.i_word.ready.eq(rows.free & ~self.i_command.valid & word_heard),
+                    self.i_routed.ready.eq(rows.free & ~self.i_command.valid & heard & ~self.i_word.valid),
+                ]
+                m.d.sync += [
+                    heard.eq(self.i_routed.valid & ~self.i_word.valid & ~self.i_routed.ready),
+                    word_heard.eq(self.i_word.valid & ~self.i_word.ready),
                 ]
                 with m.If(self.i_word.ready & self.i_word.valid):
                     m.d.sync += [
@@ -204,17 +209,10 @@ class StpPredictor(wiring.Component):
                     with m.If(~word_follows | ~begun):
                         m.d.comb += rows.drop.eq(1)
                         m.d.sync += [begun.eq(0), prepared.eq(0)]
-                    m.d.sync += [total.eq(0) for total in sums]
+                    m.d.comb += sums.clear.eq(1)
                     m.next = "START"
                 with m.Elif(self.i_routed.ready & self.i_routed.valid):
-                    used = Signal(experts)
-                    m.d.comb += used.eq(
-                        Cat(
-                            Cat((taken.ids[j] == e) & (j < taken.count) for j in range(config.top_k_max)).any()
-                            for e in range(experts)
-                        )
-                    )
-                    m.d.sync += [errors[e].eq(Mux(used[e], ONE, 0) - chances[e]) for e in range(experts)]
+                    m.d.comb += [errors.verify.eq(1), sums.clear.eq(1)]
                     m.d.sync += [
                         learns.eq(follows & rows.owing),
                         answers.eq(1),
@@ -225,7 +223,6 @@ class StpPredictor(wiring.Component):
                         expected.layer.eq(Mux(last_layer, 0, taken.layer + 1)),
                         expected.token.eq(taken.token + last_layer),
                     ]
-                    m.d.sync += [total.eq(0) for total in sums]
                     m.d.comb += sources.record.eq(taken.count != 0)
                     m.d.sync += [begun.eq(prepared), prepared.eq(0)]
                     with m.If(~follows):
@@ -259,13 +256,12 @@ class StpPredictor(wiring.Component):
                     m.next = "REPORT"
             after = "AHEAD" if ahead else "IDLE"
             with m.State("REPORT"):
-                m.d.comb += [
-                    report.scan.eq(1),
-                    rows.learn.eq(report.done & learns),
-                    rows.swap.eq(report.done & ~learns),
-                ]
-                with m.If(report.done):
-                    m.d.sync += begun.eq(0)
+                # Experts that the model does not have are gone through too.
+                over = (report.done | reported) & sums.done
+                m.d.comb += [sums.scan.eq(1), rows.learn.eq(over & learns), rows.swap.eq(over & ~learns)]
+                m.d.sync += reported.eq(report.done | reported)
+                with m.If(over):
+                    m.d.sync += [begun.eq(0), reported.eq(0)]
                     m.next = after
                     with m.If(learns):
                         m.next = "LEARN"

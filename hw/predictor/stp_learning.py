@@ -2,6 +2,7 @@
 
 # Component members come from the signature at run time: pyright cannot see them.
 # pyright: reportAttributeAccessIssue=false, reportIndexIssue=false, reportArgumentType=false, reportCallIssue=false
+# pyright: reportGeneralTypeIssues=false
 
 from amaranth import Array, Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
@@ -26,8 +27,18 @@ def stp_row(config: EngineConfig) -> data.StructLayout:
     )
 
 
+def stp_slice(config: EngineConfig) -> data.ArrayLayout:
+    """The weights of a slice of a row."""
+    return data.ArrayLayout(signed(config.stp_fitted.weight_bits), config.stp_slice)
+
+
+def slice_errors(config: EngineConfig) -> data.ArrayLayout:
+    """What a slice learns from: how far the chance of every expert was off, Q.12."""
+    return data.ArrayLayout(signed(ERROR_BITS + 2), config.stp_slice)
+
+
 class Logistic(wiring.Component):
-    """The logistic function in four straight pieces (Amin, Curtis, Hayes-Gill 1997, "PLAN"). Combinational.
+    """The logistic function in four straight pieces (Amin, Curtis, Hayes-Gill 1997, "PLAN"). Three cycles, one value a cycle.
 
     Parameters
     ----------
@@ -35,50 +46,80 @@ class Logistic(wiring.Component):
 
     Members
     -------
+    step : In, level: time goes on; else all is held.
     total : In, log odds.
-    probability : Out, Q.12, 0 … 4096.
+    probability : Out, Q.12, 0 … 4096, of the total three steps ago.
     """
+
+    LATENCY = 3
 
     def __init__(self, total_bits: int, fraction_bits: int):
         self.fraction_bits = fraction_bits
-        super().__init__({"total": In(signed(total_bits)), "probability": Out(ERROR_BITS + 1)})
+        super().__init__({"step": In(1, init=1), "total": In(signed(total_bits)), "probability": Out(ERROR_BITS + 1)})
 
     def elaborate(self, platform):
         m = Module()
         width = len(self.total) + ERROR_BITS - self.fraction_bits
-        size = Signal(width)
-        half = Signal(ERROR_BITS + 1)
-        m.d.comb += size.eq(abs(self.total) << (ERROR_BITS - self.fraction_bits))
-        with m.If(size >= 5 * ONE):
-            m.d.comb += half.eq(ONE)
-        with m.Elif(size >= 9728):
-            m.d.comb += half.eq((size >> 5) + 3456)
-        with m.Elif(size >= ONE):
-            m.d.comb += half.eq((size >> 3) + 2560)
-        with m.Else():
-            m.d.comb += half.eq((size >> 2) + 2048)
-        m.d.comb += self.probability.eq(Mux(self.total < 0, ONE - half, half))
+        size = Signal(width, reset_less=True)
+        negative, falls = Signal(reset_less=True), Signal(reset_less=True)
+        # Of a negative total the piece is turned around: 1 - (slope + start) = ~slope + (1 - start + 1).
+        slope = Signal(signed(ERROR_BITS + 2), reset_less=True)
+        start = Signal(signed(ERROR_BITS + 2), reset_less=True)
+        probability = Signal.like(self.probability, reset_less=True)
+
+        def piece(shift: int | None, offset: int):
+            m.d.sync += [
+                slope.eq(0 if shift is None else size >> shift),
+                start.eq(Mux(negative, ONE - offset + 1, offset)),
+            ]
+
+        with m.If(self.step):
+            m.d.sync += [size.eq(abs(self.total) << (ERROR_BITS - self.fraction_bits)), negative.eq(self.total < 0)]
+            m.d.sync += falls.eq(negative)
+            with m.If(size >= 5 * ONE):
+                piece(None, ONE)
+            with m.Elif(size >= 9728):
+                piece(5, 3456)
+            with m.Elif(size >= ONE):
+                piece(3, 2560)
+            with m.Else():
+                piece(2, 2048)
+            m.d.sync += probability.eq(start + (slope ^ falls.replicate(len(slope))).as_signed())
+        m.d.comb += self.probability.eq(probability)
         return m
 
 
+def row_step(config: EngineConfig) -> data.StructLayout:
+    """Event: a slice begins to learn; ``visits`` of its row, and what the row was read for."""
+    return data.StructLayout({"valid": 1, "source": clog2(len(Source)), "visits": config.stp_fitted.visit_bits})
+
+
 class RowUpdate(wiring.Component):
-    """A row after it has learned. Combinational.
+    """Slices of rows that learn: one a cycle, each ``LATENCY`` cycles.
+
+    What is needed of a slice is taken when it is needed, so that wide words need not wait: with ``i`` in cycle 0, ``errors`` count
+    in cycle ``ERRORS``, ``weights`` in cycle ``WEIGHTS``; the slice that has learned is there in cycle ``LATENCY``.
 
     Members
     -------
-    row : In, as it was read. ``source``: In, what it was read for.
-    errors : In, Q.12 for each expert.
-    moved : Out, as it is written.
+    i : event, ``row_step``.
+    errors : In, Q.12 for each expert of the slice.
+    weights : In, the slice as it was read.
+    valid : Out, something has learned: ``moved``, the slice as it is written, and ``visits``, of its row.
     """
+
+    ERRORS, WEIGHTS, LATENCY = 2, 4, 6
 
     def __init__(self, config: EngineConfig):
         self.config = config
         super().__init__(
             {
-                "row": In(stp_row(config)),
-                "source": In(clog2(len(Source))),
-                "errors": In(data.ArrayLayout(signed(ERROR_BITS + 2), config.experts_max)),
-                "moved": Out(stp_row(config)),
+                "i": In(row_step(config)),
+                "errors": In(slice_errors(config)),
+                "weights": In(stp_slice(config)),
+                "valid": Out(1),
+                "moved": Out(stp_slice(config)),
+                "visits": Out(config.stp_fitted.visit_bits),
             }
         )
 
@@ -86,34 +127,63 @@ class RowUpdate(wiring.Component):
         m = Module()
         stp = self.config.stp_fitted
         unit = ERROR_BITS - stp.fraction_bits
-        visits = self.row.visits
+        # Shifts of the sources that the build has: what they all have in common costs nothing.
+        shifts = [steps for source, steps in zip(Source, stp.steps, strict=True) if self._present(source)]
+        least, most = min(first for first, _ in shifts) + unit, max(last for _, last in shifts) + unit
+        valid = self._delayed(m, self.i.valid, self.LATENCY, reset_less=False)
+        visits = self._delayed(m, self.i.visits, 1)[-1]
 
+        # Cycle 0: the shift, from the age; cycle 1: the counter in reverse, behind the point of the shifted error.
         half_age = Signal(range(stp.visit_bits))
         for bit in range(1, stp.visit_bits):
-            with m.If(visits[bit]):
+            with m.If(self.i.visits[bit]):
                 m.d.comb += half_age.eq(bit >> 1)
-        first = Array(Const(first) for first, _ in stp.steps)[self.source]
-        last = Array(Const(last) for _, last in stp.steps)[self.source]
-        wanted, shift = Signal(range(32)), Signal(range(stp.max_shift + 1))
-        m.d.comb += [wanted.eq(first + half_age), shift.eq(Mux(wanted < last, wanted, last) + unit)]
-
-        # The counter in reverse stands behind the point of the shifted error.
+        first = Array(Const(first) for first, _ in stp.steps)[self.i.source]
+        last = Array(Const(last) for _, last in stp.steps)[self.i.source]
+        wanted, more = Signal(range(32)), Signal(range(most - least + 1), reset_less=True)
+        m.d.comb += wanted.eq(first + half_age)
+        m.d.sync += more.eq(Mux(wanted < last, wanted, last) + unit - least)
         turned = Cat(visits[bit] for bit in reversed(range(stp.visit_bits)))
-        offset = Signal(stp.max_shift)
-        room = stp.max_shift - stp.visit_bits
+        room = most - stp.visit_bits
         aligned = turned << room if room >= 0 else turned >> -room
-        unused = Signal(range(stp.max_shift + 1))
-        m.d.comb += [unused.eq(stp.max_shift - shift), offset.eq(aligned >> unused)]
+        offset = Signal(most, reset_less=True)
+        m.d.sync += offset.eq(aligned >> (most - least - more)[: len(more)])
+        shift = self._delayed(m, more, 2)[-1]
 
-        for expert in range(self.config.experts_max):
-            step = Signal(signed(ERROR_BITS + 3), name=f"step_{expert}")
-            total = Signal(signed(max(ERROR_BITS + 3, stp.weight_bits) + 1), name=f"total_{expert}")
-            m.d.comb += [
-                step.eq((self.errors[expert] + offset) >> shift),
-                total.eq(self.row.weights[expert] + step),
-                self.moved.weights[expert].eq(
-                    Mux(total > stp.weight_max, stp.weight_max, Mux(total < -stp.weight_max, -stp.weight_max, total))
-                ),
+        # Cycles 2 to 6, for each expert: error and offset, shifted, added to the weight, saturated.
+        moved = Signal(stp_slice(self.config), reset_less=True)
+        m.d.comb += self.moved.eq(moved)
+        for expert in range(self.config.stp_slice):
+            nudged = Signal(signed(ERROR_BITS + 3), name=f"nudged_{expert}", reset_less=True)
+            step = Signal(signed(ERROR_BITS + 3 - least), name=f"step_{expert}", reset_less=True)
+            bits = max(ERROR_BITS + 3 - least, stp.weight_bits) + 1
+            total = Signal(signed(bits), name=f"total_{expert}", reset_less=True)
+            m.d.sync += [
+                nudged.eq(self.errors[expert] + offset),
+                step.eq((nudged >> least) >> shift),
+                total.eq(self.weights[expert] + step),
             ]
-        m.d.comb += self.moved.visits.eq(Mux(visits.all(), 1 << (stp.visit_bits - 1), visits + 1))
+            # What is above a weight's size is its sign throughout, or else the weight saturates; so does the one value too many.
+            negative, above, low = total[-1], total[stp.weight_bits - 1 : -1], total[: stp.weight_bits - 1]
+            saturates = Mux(negative, ~above.all() | (low == 0), above.any())
+            limit = Mux(negative, -stp.weight_max, stp.weight_max)
+            m.d.sync += moved[expert].eq(Mux(saturates, limit, total))
+        counted = Signal.like(visits, reset_less=True)
+        m.d.sync += counted.eq(Mux(visits.all(), 1 << (stp.visit_bits - 1), visits + 1))
+        m.d.comb += [
+            self.visits.eq(self._delayed(m, counted, self.LATENCY - 2)[-1]),
+            self.valid.eq(valid[-1]),
+        ]
         return m
+
+    def _present(self, source: Source) -> bool:
+        return self.config.stp_fitted.regions(self.config.experts_max)[source] > 0
+
+    def _delayed(self, m: Module, value, cycles: int, reset_less: bool = True) -> list:
+        """``value`` a cycle ago, two, … ``cycles`` ago."""
+        stages = []
+        for _ in range(cycles):
+            later = Signal.like(value, reset_less=reset_less, name=f"later_{len(stages)}")
+            m.d.sync += later.eq(stages[-1] if stages else value)
+            stages.append(later)
+        return stages

@@ -41,9 +41,10 @@ class StpSources(wiring.Component):
     """Remembers routings and lists the rows of the target that follows the latest one.
 
     A record is stored in the cycle of its ``record``; ``start`` may come in the next one or later. Then ``o_entry`` brings the rows in
-    the order of docs/predictors.md, at most one a cycle, and ``done`` comes with or after the last. That takes
-    s = 3 + i·(k + 1) cycles for k ids and i routings that the spatial and temporal sources reach; 3 + k(k-1)/2 + k² + r more with
-    pairs, crosses and ranks; 1 more for tokens and for bigrams. No backpressure. Reset: idle; ``since`` says what counts.
+    the order of docs/predictors.md, at most one a cycle, and ``done`` comes with or after the last. With ``start`` in cycle 1, k ids
+    and i routings that the spatial and temporal sources reach, it comes in cycle 6 + i·(k + 1), and the last of these rows two
+    cycles before, one if it is a temporal one. 3 + k(k-1)/2 + k² + r cycles more with pairs, crosses and ranks; 1 more for tokens and
+    for bigrams. No backpressure. Reset: idle; ``since`` says what counts.
 
     Members
     -------
@@ -81,7 +82,7 @@ class StpSources(wiring.Component):
         )
 
     def elaborate(self, platform):
-        """States: IDLE; SPATIAL, TEMPORAL look up, …_IDS list; FIRST, SECOND, LAST look up; PAIR, CROSS, RANK, TOKEN, BIGRAM list."""
+        """States: IDLE; PLACE, BIAS; SPATIAL, TEMPORAL look up, …_IDS list; FIRST, SECOND, LAST look up; PAIR … BIGRAM list."""
         m = Module()
         config, stp = self.config, self.config.stp_fitted
         ids = id_bits(config.experts_max)
@@ -105,22 +106,35 @@ class StpSources(wiring.Component):
         with m.If(self.record):
             m.d.sync += head.eq(head + 1)
 
-        row, source = Signal(range(total)), Signal(Source)
-        m.d.comb += [
-            self.o_entry.row.eq(self.target * total + row),
+        # Where the rows of the source stand, and of which the row is meant: their sum goes out through a register.
+        layer_base = Signal(range(table_rows(config)), reset_less=True)
+        origin = Signal.like(layer_base)
+        jumps, jump, advances = Signal(), Signal(range(total)), Signal()
+        emits, row, source, finishes = Signal(), Signal(range(total)), Signal(Source), Signal()
+        m.d.sync += [
+            layer_base.eq(self.target * total),
+            self.o_entry.valid.eq(emits),
+            self.o_entry.row.eq(origin + row),
             self.o_entry.source.eq(source),
+            self.done.eq(finishes),
         ]
-        offset = Signal(range(total), reset_less=True)
+        with m.If(jumps):
+            m.d.sync += origin.eq(layer_base + jump)
+        with m.Elif(advances):
+            m.d.sync += origin.eq(origin + (1 << ids))
         rank = Signal(range(config.top_k_max), reset_less=True)
         other = Signal.like(rank, reset_less=True)
         last_rank = rank == recalled.count - 1
         first = Signal(selected(config), reset_less=True)
         second = Signal(selected(config), reset_less=True)
-        limit = Signal(range(depth))
-        m.d.comb += limit.eq(Mux(self.since < self.layers - 1, self.since, self.layers - 1))
+        limit = Signal(range(depth), reset_less=True)
+        m.d.sync += limit.eq(Mux(self.since < self.layers - 1, self.since, self.layers - 1))
+
+        def go_to(region: Source, further: int = 0):
+            m.d.comb += [jumps.eq(1), jump.eq(base[region] + further)]
 
         def emit(region: Source, value):
-            m.d.comb += [self.o_entry.valid.eq(1), source.eq(region), row.eq(value)]
+            m.d.comb += [emits.eq(1), source.eq(region), row.eq(value)]
 
         def expert(listed, place):
             return listed.ids[place][:ids]
@@ -131,7 +145,9 @@ class StpSources(wiring.Component):
         def finish(state: str):
             m.next = state
             if state == "IDLE":
-                m.d.comb += self.done.eq(1)
+                m.d.comb += finishes.eq(1)
+            else:
+                go_to(Source[state])
 
         def enter_words():
             finish((*words, "IDLE")[0])
@@ -139,25 +155,34 @@ class StpSources(wiring.Component):
         with m.FSM():
             with m.State("IDLE"):
                 with m.If(self.start):
-                    emit(Source.BIAS, 0)
-                    m.d.comb += self.o_entry.valid.eq(self.early)
-                    m.d.sync += [back.eq(1), offset.eq(base[Source.SPATIAL])]
-                    with m.If(~self.late):
-                        m.d.sync += [back.eq(2), offset.eq(base[Source.SPATIAL] + (1 << ids))]
-                    m.next = "SPATIAL"
+                    m.next = "PLACE"
+            with m.State("PLACE"):
+                go_to(Source.BIAS)
+                m.next = "BIAS"
+            with m.State("BIAS"):
+                emit(Source.BIAS, 0)
+                m.d.comb += emits.eq(self.early)
+                m.d.sync += back.eq(1)
+                go_to(Source.SPATIAL)
+                with m.If(~self.late):
+                    m.d.sync += back.eq(2)
+                    go_to(Source.SPATIAL, 1 << ids)
+                m.next = "SPATIAL"
             with m.State("SPATIAL"):
                 m.d.comb += history.read_en.eq(1)
                 m.d.sync += rank.eq(0)
                 m.next = "SPATIAL_IDS"
                 with m.If((back > stp.spatial) | (back > limit) | (~self.early & (back != 1))):
                     m.d.comb += history.read_en.eq(0)
-                    m.d.sync += [back.eq(self.layers), offset.eq(base[Source.TEMPORAL])]
+                    m.d.sync += back.eq(self.layers)
+                    go_to(Source.TEMPORAL)
                     m.next = "TEMPORAL"
             with m.State("SPATIAL_IDS"):
-                emit(Source.SPATIAL, offset + expert(recalled, rank))
+                emit(Source.SPATIAL, expert(recalled, rank))
                 m.d.sync += rank.eq(rank + 1)
                 with m.If(last_rank):
-                    m.d.sync += [back.eq(back + 1), offset.eq(offset + (1 << ids))]
+                    m.d.sync += back.eq(back + 1)
+                    m.d.comb += advances.eq(1)
                     m.next = "SPATIAL"
             tokens_back = Signal(range(stp.temporal + 2), init=1)
             with m.State("TEMPORAL"):
@@ -167,20 +192,17 @@ class StpSources(wiring.Component):
                     enter_words()
                     if pairs:
                         with m.If((self.since != 0) & self.late):
-                            m.d.comb += self.done.eq(0)
+                            m.d.comb += finishes.eq(0)
                             m.next = "FIRST"
                 with m.Else():
                     m.d.comb += history.read_en.eq(1)
                     m.next = "TEMPORAL_IDS"
             with m.State("TEMPORAL_IDS"):
-                emit(Source.TEMPORAL, offset + expert(recalled, rank))
+                emit(Source.TEMPORAL, expert(recalled, rank))
                 m.d.sync += rank.eq(rank + 1)
                 with m.If(last_rank):
-                    m.d.sync += [
-                        tokens_back.eq(tokens_back + 1),
-                        back.eq(back + self.layers),
-                        offset.eq(offset + (1 << ids)),
-                    ]
+                    m.d.sync += [tokens_back.eq(tokens_back + 1), back.eq(back + self.layers)]
+                    m.d.comb += advances.eq(1)
                     m.next = "TEMPORAL"
             if pairs:
                 low, high = expert(first, rank), expert(first, other)
@@ -189,6 +211,7 @@ class StpSources(wiring.Component):
                 def enter_rank():
                     m.d.sync += rank.eq(0)
                     if stp.ranks:
+                        go_to(Source.RANK)
                         m.next = "RANK"
                     else:
                         enter_words()
@@ -199,6 +222,7 @@ class StpSources(wiring.Component):
                         enter_rank()
                         return
                     with m.If(self.since >= 2):
+                        go_to(Source.CROSS)
                         m.next = "CROSS"
                     with m.Else():
                         enter_rank()
@@ -215,6 +239,7 @@ class StpSources(wiring.Component):
                     m.d.sync += [second.eq(recalled), rank.eq(1), other.eq(0)]
                     if stp.pair_bits:
                         with m.If(first.count > 1):
+                            go_to(Source.PAIR)
                             m.next = "PAIR"
                         with m.Else():
                             enter_cross()
@@ -222,7 +247,7 @@ class StpSources(wiring.Component):
                         enter_cross()
                 if stp.pair_bits:
                     with m.State("PAIR"):
-                        emit(Source.PAIR, base[Source.PAIR] + folded(ordered, stp.pair_bits))
+                        emit(Source.PAIR, folded(ordered, stp.pair_bits))
                         m.d.sync += other.eq(other + 1)
                         with m.If(other + 1 == rank):
                             m.d.sync += [other.eq(0), rank.eq(rank + 1)]
@@ -231,7 +256,7 @@ class StpSources(wiring.Component):
                 if stp.cross_bits:
                     with m.State("CROSS"):
                         crossed = Cat(expert(second, other), expert(first, rank))
-                        emit(Source.CROSS, base[Source.CROSS] + folded(crossed, stp.cross_bits))
+                        emit(Source.CROSS, folded(crossed, stp.cross_bits))
                         m.d.sync += other.eq(other + 1)
                         with m.If(other == first.count - 1):
                             m.d.sync += [other.eq(0), rank.eq(rank + 1)]
@@ -239,7 +264,7 @@ class StpSources(wiring.Component):
                                 enter_rank()
                 if stp.ranks:
                     with m.State("RANK"):
-                        emit(Source.RANK, base[Source.RANK] + Cat(expert(first, rank), rank))
+                        emit(Source.RANK, Cat(expert(first, rank), rank))
                         m.d.sync += rank.eq(rank + 1)
                         with m.If((rank == stp.ranks - 1) | (rank == first.count - 1)):
                             enter_words()
@@ -247,13 +272,13 @@ class StpSources(wiring.Component):
             m.d.comb += [token.eq(self.word - 1), token_before.eq(self.before - 1)]
             if stp.token_bits:
                 with m.State("TOKEN"):
-                    emit(Source.TOKEN, base[Source.TOKEN] + folded(token, stp.token_bits))
-                    m.d.comb += self.o_entry.valid.eq(self.words & (self.word != 0))
+                    emit(Source.TOKEN, folded(token, stp.token_bits))
+                    m.d.comb += emits.eq(self.words & (self.word != 0))
                     finish("BIGRAM" if stp.bigram_bits else "IDLE")
             if stp.bigram_bits:
                 with m.State("BIGRAM"):
                     turned = folded(token_before, stp.bigram_bits).rotate_left(stp.bigram_bits // 2)
-                    emit(Source.BIGRAM, base[Source.BIGRAM] + (folded(token, stp.bigram_bits) ^ turned))
-                    m.d.comb += self.o_entry.valid.eq(self.words & (self.word != 0) & (self.before != 0))
+                    emit(Source.BIGRAM, folded(token, stp.bigram_bits) ^ turned)
+                    m.d.comb += emits.eq(self.words & (self.word != 0) & (self.before != 0))
                     finish("IDLE")
         return m

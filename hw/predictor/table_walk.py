@@ -15,7 +15,8 @@ class TableWalk(wiring.Component):
     """Goes through a memory for every command, in the order of addresses.
 
     A command is taken in its first cycle, while ``allowed``. CLEAR takes a cycle a row, LOAD a cycle a row without idle input, SAVE
-    two a row without backpressure. While ``busy`` the memory is the walk's. After reset it clears.
+    two a row without backpressure; more if the memory is not ``ready`` at once. While ``busy`` the memory is the walk's. After reset
+    it clears.
 
     Parameters
     ----------
@@ -29,6 +30,7 @@ class TableWalk(wiring.Component):
     o_row, i_row : rows, for SAVE and LOAD.
     busy : Out, level: at work. ``rewrites``: Out, level: at work, and what was there is lost.
     read_en, read_addr, read_data, write_en, write_addr, write_data : to and from the memory.
+    ready : In, level: this is the last cycle of a read or write; ``read_data`` is there from the next one on.
     """
 
     def __init__(self, row, rows: int):
@@ -47,6 +49,7 @@ class TableWalk(wiring.Component):
                 "write_en": Out(1),
                 "write_addr": Out(clog2(rows)),
                 "write_data": Out(row),
+                "ready": In(1, init=1),
             }
         )
 
@@ -82,19 +85,21 @@ class TableWalk(wiring.Component):
                             m.next = "LOAD"
             with m.State("CLEAR"):
                 m.d.comb += [self.rewrites.eq(1), self.write_en.eq(1)]
-                advance("CLEAR")
+                with m.If(self.ready):
+                    advance("CLEAR")
             with m.State("LOAD"):
                 m.d.comb += [
                     self.rewrites.eq(1),
-                    self.i_row.ready.eq(1),
+                    self.i_row.ready.eq(self.ready),
                     self.write_en.eq(self.i_row.valid),
                     self.write_data.eq(self.i_row.payload),
                 ]
-                with m.If(self.i_row.valid):
+                with m.If(self.i_row.valid & self.ready):
                     advance("LOAD")
             with m.State("FETCH"):
                 m.d.comb += self.read_en.eq(1)
-                m.next = "SEND"
+                with m.If(self.ready):
+                    m.next = "SEND"
             with m.State("SEND"):
                 m.d.comb += self.o_row.valid.eq(1)
                 with m.If(self.o_row.ready):

@@ -25,7 +25,8 @@ RANKER_STEP_BITS = 6
 class Answer(wiring.Component):
     """Keeps the sums of a layer, then scores and reports them.
 
-    ``edge`` comes after the last sum, ``scan`` two cycles after ``edge`` and stays until ``done``: E cycles later without backpressure.
+    ``edge`` comes after the last sum, ``scan`` two cycles after ``edge`` and stays until ``done``: E + 1 cycles later without
+    backpressure.
     A scan that has begun must go on to its end. Reset: before a layer; the sums are kept.
 
     Parameters
@@ -80,11 +81,12 @@ class Answer(wiring.Component):
             write.data.eq(self.i_sum.value),
         ]
 
+        taken = report.i_score.valid & report.i_score.ready
         # The score of the expert at ``report.expert`` is made of the sum read in the cycle before.
         with m.If(self.edge):
             m.d.comb += read.addr.eq(Array(top_k.ids[i] for i in range(config.top_k_max))[self.shape.top_k - 1])
         with m.Elif(self.scan):
-            m.d.comb += read.addr.eq(report.expert + report.taken)
+            m.d.comb += read.addr.eq(report.expert + taken)
         at_edge = Signal()
         level = Signal(signed(SUM_BITS + 1), reset_less=True)
         m.d.sync += at_edge.eq(self.edge)
@@ -96,15 +98,15 @@ class Answer(wiring.Component):
         m.d.comb += [
             raised.eq(read.data + level),
             score.eq(Mux(self.gate, raised >> GATE_STEP_BITS, raised >> RANKER_STEP_BITS)),
-            report.score.eq(Mux(score < 0, 0, Mux(score > SCORE_MAX, SCORE_MAX, score))),
+            report.i_score.valid.eq(self.scan),
+            report.i_score.payload.eq(Mux(score < 0, 0, Mux(score > SCORE_MAX, SCORE_MAX, score))),
             report.experts.eq(self.shape.experts),
             report.layer.eq(self.layer),
             report.threshold.eq(self.threshold),
-            report.scan.eq(self.scan),
             self.done.eq(report.done),
-            self.o_scores.valid.eq(report.taken),
-            self.o_scores.last.eq(report.expert == self.shape.experts - 1),
+            self.o_scores.valid.eq(taken),
+            self.o_scores.last.eq(report.last),
             self.o_scores.expert.eq(report.expert),
-            self.o_scores.score.eq(report.score),
+            self.o_scores.score.eq(report.i_score.payload),
         ]
         return m

@@ -4,21 +4,24 @@
 # pyright: reportAttributeAccessIssue=false, reportGeneralTypeIssues=false, reportArgumentType=false
 
 from amaranth import Cat, Module, Mux, Signal
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import Out, connect, flipped
 
-from stmoe.hw.memory.sram import Sram
+from stmoe.hw.predictor.rows.list_walk import ListWalk, listed_slice
+from stmoe.hw.predictor.rows.slices import SlicedTable
 from stmoe.hw.predictor.rows.store import RowStore
 from stmoe.hw.predictor.stp_learning import RowUpdate, stp_row
-from stmoe.hw.predictor.stp_sources import row_entry, table_rows
+from stmoe.hw.predictor.stp_sources import table_rows
 from stmoe.hw.predictor.table_walk import TableWalk
-from stmoe.model.config import EngineConfig, clog2
+from stmoe.model.config import EngineConfig
 
 
 class ChipRows(wiring.Component):
-    """A ``RowStore``. A row is added in the cycle after its entry and learns in 4 cycles.
+    """A ``RowStore``: a slice is added or learns every cycle.
 
-    Commands take what they take in ``TableWalk``. Reset: lists empty, clearing.
+    With n entries of s slices, the first in cycle 0, the last in cycle a: all is added at the end of cycle max(n·s + 8, a + 9).
+    Learning takes n·s + 10 cycles; rows that may be listed twice learn one after the other, s + 8 cycles each.
+    Commands take what they take in ``TableWalk``, CLEAR and LOAD s cycles a row, SAVE s + 3. Reset: lists empty, clearing.
 
     Parameters
     ----------
@@ -34,85 +37,81 @@ class ChipRows(wiring.Component):
         super().__init__({"store": Out(RowStore(config))})
 
     def elaborate(self, platform):
-        """States: IDLE; LIST, READ, MOVE, WRITE to learn."""
         m = Module()
         config, store = self.config, self.store
         m.submodules.update = update = RowUpdate(config)
-        m.submodules.table = table = Sram(stp_row(config).size, table_rows(config))
+        m.submodules.lists = lists = ListWalk(config)
+        m.submodules.table = table = SlicedTable(config)
         m.submodules.walk = walk = TableWalk(stp_row(config), table_rows(config))
-        reads = config.stp_fitted.reads(config.top_k_max)
-        # Two halves, which change places.
-        m.submodules.list = listed = Sram(row_entry(config).size, 2 << clog2(reads))
         connect(m, walk.i_command, flipped(store.i_command))
         connect(m, walk.o_row, flipped(store.o_row))
         connect(m, walk.i_row, flipped(store.i_row))
-        row = data.View(stp_row(config), table.read_data)
-        entry = data.View(row_entry(config), listed.read_data)
 
-        half = Signal()
-        number = Signal(range(reads + 1))
-        to_learn = Signal.like(number)
-        learned = Signal.like(number)
-        m.d.sync += store.adding.eq(store.i_entry.valid)
-        with m.If(store.i_entry.valid):
-            m.d.sync += number.eq(number + 1)
+        # A slice on its way: visits are read first, then errors are asked for, weights are read, and what has learned is written.
+        visits_known, weights_wanted = SlicedTable.VISITS, SlicedTable.VISITS + RowUpdate.WEIGHTS - SlicedTable.WEIGHTS
+        added, written = SlicedTable.VISITS + RowUpdate.WEIGHTS, SlicedTable.VISITS + RowUpdate.LATENCY
+        learning = Signal()
+        now = Signal(listed_slice(config))
+        m.d.comb += now.eq(lists.o_slice)
+        stages = [now]
+        for cycle in range(1, written + 1):
+            later = Signal(listed_slice(config), reset_less=True, name=f"slice_{cycle}")
+            m.d.sync += later.eq(stages[-1])
+            stages.append(later)
+        flying = Signal()
+        m.d.comb += flying.eq(Cat(stage.valid for stage in stages[1:]).any())
+
+        # The list to be verified, and whether it is being learned.
+        to_learn = Signal.like(lists.written)
         with m.If(store.swap):
-            m.d.sync += [half.eq(~half), to_learn.eq(number), number.eq(0)]
-        with m.If(store.drop):
-            m.d.sync += [to_learn.eq(0), number.eq(0)]
-
+            m.d.sync += to_learn.eq(lists.written)
+        with m.If(store.learned & ~store.swap | store.drop):
+            m.d.sync += to_learn.eq(0)
+        with m.If(store.learn):
+            m.d.sync += learning.eq(1)
+        with m.If(store.learned):
+            m.d.sync += learning.eq(0)
         m.d.comb += [
+            lists.i_entry.eq(store.i_entry),
+            lists.swap.eq(store.swap),
+            lists.drop.eq(store.drop),
+            lists.restart.eq(store.learn | store.learned),
+            lists.other.eq(learning),
+            lists.count.eq(to_learn),
+            lists.idle.eq(~flying),
+            store.learned.eq(learning & lists.ended & ~flying),
+            store.adding.eq(~lists.ended | flying),
+            store.owing.eq(to_learn != 0),
             store.ready.eq(1),
             store.free.eq(~walk.busy),
-            store.busy.eq(walk.busy),
+            store.busy.eq(walk.busy | learning),
             store.forgets.eq(walk.rewrites),
-            store.owing.eq(to_learn != 0),
-            store.o_addend.valid.eq(store.adding),
-            store.o_addend.weights.eq(row.weights),
-            walk.allowed.eq(store.allowed),
-            walk.read_data.eq(row),
-            update.row.eq(row),
-            update.source.eq(entry.source),
+            store.o_addend.valid.eq(stages[added].valid & ~learning),
+            store.o_addend.weights.eq(table.weights),
+            store.o_want.valid.eq(update.i.valid),
+            store.o_want.slice.eq(stages[visits_known].slice),
+            update.i.valid.eq(stages[visits_known].valid & learning),
+            update.i.source.eq(stages[visits_known].source),
+            update.i.visits.eq(table.visits),
             update.errors.eq(store.errors),
-            listed.write_en.eq(store.i_entry.valid),
-            listed.write_addr.eq(Cat(number[: clog2(reads)], half)),
-            listed.write_data.eq(store.i_entry),
-            listed.read_addr.eq(Cat(learned[: clog2(reads)], ~half)),
-            table.read_addr.eq(store.i_entry.row),
-            table.read_en.eq(store.i_entry.valid),
-            table.write_addr.eq(entry.row),
+            update.weights.eq(table.weights),
+            walk.allowed.eq(store.allowed),
+            walk.ready.eq(table.walked),
+            walk.read_data.eq(table.row),
         ]
-        moved = Signal(stp_row(config), reset_less=True)
-        m.d.comb += table.write_data.eq(moved)
-        with m.FSM():
-            with m.State("IDLE"):
-                m.d.sync += learned.eq(0)
-                with m.If(store.learn):
-                    m.next = "LIST"
-            with m.State("LIST"):
-                m.d.comb += [store.busy.eq(1), listed.read_en.eq(1)]
-                m.next = "READ"
-            with m.State("READ"):
-                m.d.comb += [store.busy.eq(1), table.read_en.eq(1), table.read_addr.eq(entry.row)]
-                m.next = "MOVE"
-            with m.State("MOVE"):
-                m.d.comb += store.busy.eq(1)
-                m.d.sync += moved.eq(update.moved)
-                m.next = "WRITE"
-            with m.State("WRITE"):
-                m.d.comb += [store.busy.eq(1), table.write_en.eq(1)]
-                m.d.sync += learned.eq(learned + 1)
-                m.next = "LIST"
-                with m.If(learned + 1 == to_learn):
-                    m.d.comb += store.learned.eq(1)
-                    m.d.sync += to_learn.eq(Mux(store.swap, number, 0))
-                    m.next = "IDLE"
-        with m.If(walk.busy):
-            m.d.comb += [
-                table.read_en.eq(walk.read_en),
-                table.read_addr.eq(walk.read_addr),
-                table.write_en.eq(walk.write_en),
-                table.write_addr.eq(walk.write_addr),
-                table.write_data.eq(walk.write_data),
-            ]
+
+        for place, stage in ((table.visits_place, now), (table.weights_place, stages[weights_wanted])):
+            m.d.comb += [place.row.eq(stage.row), place.slice.eq(stage.slice), place.valid.eq(stage.valid)]
+        m.d.comb += [
+            table.write_place.row.eq(stages[written].row),
+            table.write_place.slice.eq(stages[written].slice),
+            table.write_place.valid.eq(update.valid),
+            table.write_last.eq(stages[written].last),
+            table.write_weights.eq(update.moved),
+            table.write_visits.eq(update.visits),
+            table.walk_reads.eq(walk.read_en),
+            table.walk_writes.eq(walk.write_en),
+            table.walk_row.eq(Mux(walk.write_en, walk.write_addr, walk.read_addr)),
+            table.walk_data.eq(walk.write_data),
+        ]
         return m

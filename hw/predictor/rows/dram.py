@@ -64,7 +64,7 @@ class RowPort(wiring.Signature):
 class DramRows(wiring.Component):
     """A ``RowStore`` whose rows are fetched when they are listed.
 
-    Addends come when all rows of the list are there, n + 3 cycles for n entries. Learning takes 4 cycles an entry, and 2 a row and
+    Addends come when all rows of the list are there, n + 4 cycles for n entries. Learning takes 10 cycles an entry, and 2 a row and
     what ``RowSealer`` and the writer take to write it back; ``learned`` comes when DRAM has all: nothing stale can be fetched.
 
     After CLEAR and reset, the table is cleared when it is wanted next, by a routing or a SAVE: that takes the fetch of the head
@@ -86,7 +86,7 @@ class DramRows(wiring.Component):
         super().__init__({"store": Out(RowStore(config)), "port": Out(RowPort(config))})
 
     def elaborate(self, platform):
-        """States: IDLE; ADD; WAIT, LIST, READ, MOVE, WRITE to learn; BACK, BACK_ROW, WRITTEN.
+        """States: IDLE; ADD; WAIT, LIST, READ, BEGIN, MOVE, WRITE to learn; BACK, BACK_ROW, WRITTEN.
 
         HEAD, HEAD_LANDED, HEAD_READ, HEAD_WRITE for commands.
         """
@@ -160,9 +160,11 @@ class DramRows(wiring.Component):
             fetcher.o_void.ready.eq(~port.i_word.valid),
             port.c_void.eq(void & ~of_head),
             port.fault.eq(void & ((of_head & loads) | (port.i_landed.payload.status == LandedStatus.AXI))),
-            update.row.eq(row),
-            update.source.eq(entry.source),
+            update.i.source.eq(entry.source),
+            update.i.visits.eq(row.visits),
             update.errors.eq(store.errors),
+            update.weights.eq(row.weights),
+            store.o_want.valid.eq(update.i.valid),
         ]
         with m.If(port.i_word.valid):
             m.d.comb += [
@@ -177,15 +179,19 @@ class DramRows(wiring.Component):
                 buffer.write_data.eq(0),
             ]
 
-        looked_up, added = Signal(2), Signal()
+        looked_up, added = Signal(3), Signal()
+        addend = Signal.like(row.weights, reset_less=True)
+        m.d.sync += addend.eq(0)
+        with m.If(looked_up[1]):
+            m.d.sync += addend.eq(row.weights)
         with m.If(~store.complete):
             m.d.sync += added.eq(0)
         m.d.sync += looked_up.eq(looked_up << 1)
         with m.If(looked_up[0]):
             m.d.comb += [buffer.read_en.eq(1), buffer.read_addr.eq(Cat(entry.slot, half))]
         m.d.comb += [
-            store.o_addend.valid.eq(looked_up[1]),
-            store.o_addend.weights.eq(row.weights),
+            store.o_addend.valid.eq(looked_up[2]),
+            store.o_addend.weights.eq(addend),
             store.adding.eq(~added | looked_up.any()),
             store.owing.eq(to_learn != 0),
             sealer.i_row.payload.number.eq(Mux(of_head, 0, fetcher.number)),
@@ -222,7 +228,7 @@ class DramRows(wiring.Component):
                     m.next = "ADD"
             with m.State("ADD"):
                 m.d.comb += [listed.read_en.eq(1), listed.read_addr.eq(Cat(at[:-1], half))]
-                m.d.sync += [at.eq(at + 1), looked_up.eq(Cat(Const(1), looked_up[0]))]
+                m.d.sync += [at.eq(at + 1), looked_up.eq(Cat(Const(1), looked_up[:2]))]
                 with m.If(at + 1 == number):
                     m.d.sync += added.eq(1)
                     m.next = "IDLE"
@@ -235,11 +241,15 @@ class DramRows(wiring.Component):
                 m.next = "READ"
             with m.State("READ"):
                 m.d.comb += [buffer.read_en.eq(1), port.writing.eq(1)]
+                m.next = "BEGIN"
+            with m.State("BEGIN"):
+                m.d.comb += [update.i.valid.eq(1), port.writing.eq(1)]
                 m.next = "MOVE"
             with m.State("MOVE"):
                 m.d.comb += port.writing.eq(1)
-                m.d.sync += moved.eq(update.moved)
-                m.next = "WRITE"
+                m.d.sync += [moved.weights.eq(update.moved), moved.visits.eq(update.visits)]
+                with m.If(update.valid):
+                    m.next = "WRITE"
             with m.State("WRITE"):
                 m.d.comb += [buffer.write_en.eq(-1), port.writing.eq(1)]
                 m.d.sync += at.eq(at + 1)

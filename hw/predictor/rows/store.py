@@ -1,24 +1,22 @@
 """What STP asks of the place where its rows live, whichever it is."""
 
-from amaranth import signed
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out, Signature
 
 from stmoe.hw.layouts import TableCommand
-from stmoe.hw.predictor.stp_learning import stp_row
+from stmoe.hw.predictor.stp_learning import slice_errors, stp_row, stp_slice
 from stmoe.hw.predictor.stp_sources import row_entry
-from stmoe.model.config import EngineConfig
-from stmoe.model.predictor.stp_config import ERROR_BITS
-
-
-def row_errors(config: EngineConfig) -> data.ArrayLayout:
-    """What rows learn from: how far the chance of every expert was off, Q.12."""
-    return data.ArrayLayout(signed(ERROR_BITS + 2), config.experts_max)
+from stmoe.model.config import EngineConfig, clog2
 
 
 def addend(config: EngineConfig) -> data.StructLayout:
-    """Event: the weights of a row that was listed."""
-    return data.StructLayout({"valid": 1, "weights": stp_row(config)["weights"].shape})
+    """Event: a slice of a row that was listed. All weights are 0 when it is not ``valid``."""
+    return data.StructLayout({"valid": 1, "weights": stp_slice(config)})
+
+
+def slice_request(config: EngineConfig) -> data.StructLayout:
+    """Event: the errors of a slice are wanted."""
+    return data.StructLayout({"valid": 1, "slice": clog2(config.stp_slices)})
 
 
 class RowStore(Signature):
@@ -32,11 +30,11 @@ class RowStore(Signature):
     ready : Out, level: rows may be listed.
     i_entry : event, a row that the prediction reads; while ``ready``.
     complete : In, level, after the last entry: addends are wanted.
-    o_addend : event, the row; one for every entry, a row listed twice comes twice.
-    adding : Out, level: addends are still to come.
+    o_addend : event, a slice of a row, its slices in order; each row once for every entry, a row listed twice comes twice.
+    adding : Out, level: addends are still to come; it may be low until the cycle after the first entry.
     swap : In, pulse: the prediction has been made. Its list is the one to be verified, the next one is empty.
     learn : In, pulse: let the rows of the list to be verified learn, in the order in which they were listed; it is then empty.
-    errors : In, from the cycle after ``learn`` until ``learned``.
+    o_want : event, from ``learn`` until ``learned``: whose ``errors`` count (In) two cycles later.
     learned : Out, pulse, with the end of learning.
     owing : Out, level: the list to be verified is not empty.
     drop : In, pulse: both lists are empty.
@@ -58,7 +56,8 @@ class RowStore(Signature):
                 "adding": Out(1),
                 "swap": In(1),
                 "learn": In(1),
-                "errors": In(row_errors(config)),
+                "o_want": Out(slice_request(config)),
+                "errors": In(slice_errors(config)),
                 "learned": Out(1),
                 "owing": Out(1),
                 "drop": In(1),

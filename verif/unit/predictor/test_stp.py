@@ -12,8 +12,8 @@ import pytest
 
 from stmoe.hw.layouts import TableCommand
 from stmoe.hw.predictor import stp as rtl
-from stmoe.hw.predictor import stp_learning, stp_sources
-from stmoe.hw.predictor.rows import chip
+from stmoe.hw.predictor import stp_errors, stp_learning, stp_sources, stp_sums
+from stmoe.hw.predictor.rows import chip, list_walk, slices
 from stmoe.hw.predictor.stp import StpPredictor
 from stmoe.model.config import EngineConfig, ModelShape
 from stmoe.model.predictor.interface import Routing
@@ -53,6 +53,10 @@ CASES = [
         dataclasses.replace(SMALL, experts=13, top_k=1, layers=2),
         id="odd",
     ),
+    pytest.param(
+        build(FOLDED, stp_lanes=2), dataclasses.replace(SMALL, experts=7, layers=4, top_k=3), id="slices of a few"
+    ),
+    pytest.param(build(LEAN, experts_max=12, stp_lanes=3, frames=96), SMALL, id="slices of an odd number"),
 ]
 
 
@@ -270,32 +274,37 @@ def cycles(config: EngineConfig, shape: ModelShape, tokens: int) -> tuple[list[i
     return answers, periods
 
 
-def test_cycles_of_a_prediction_and_of_learning_follow_the_formulae():
-    config, shape, tokens = build(LEAN), SMALL, 5
+@pytest.mark.parametrize("lanes", [0, 4, 1])
+def test_cycles_of_a_prediction_and_of_learning_follow_the_formulae(lanes):
+    config, shape, tokens = build(LEAN, stp_lanes=lanes), SMALL, 5
     answers, periods = cycles(config, shape, tokens)
     k, layers = shape.top_k, shape.layers
     read_before = 0
     for at in range(tokens * layers):
         since = at + 1
-        looked_up = min(layers - 1, since) + sum(h * layers <= since for h in (1, 2))
+        back = sum(h * layers <= since for h in (1, 2))
+        looked_up = min(layers - 1, since) + back
         rows = 1 + looked_up * k
-        listing = 1 + looked_up * (k + 1) + 2
-        assert answers[at] == 2 + listing + shape.experts
-        assert periods[at] == answers[at] + 1 + (4 * read_before if at else 0)
+        listed = 4 + looked_up * (k + 1) + (back > 0)
+        assert answers[at] == 17 + max(listed, 3 + rows * config.stp_slices) + shape.experts
+        learning = 10 + read_before * config.stp_slices
+        assert periods[at] == answers[at] + 1 + (learning if at else 0)
         read_before = rows
 
 
 @pytest.mark.parametrize(
     ("module", "right", "wrong"),
     [
-        (stp_sources, "offset.eq(offset + (1 << ids))]", "offset.eq(offset)]"),
+        (stp_sources, "origin.eq(origin + (1 << ids))", "origin.eq(origin)"),
         (stp_sources, "(tokens_back > stp.temporal) | (back > self.since)", "(tokens_back > stp.temporal)"),
         (stp_sources, "Mux(low > high, Cat(high, low), Cat(low, high))", "Cat(low, high)"),
-        (stp_learning, "(self.errors[expert] + offset) >> shift", "self.errors[expert] >> shift"),
+        (stp_learning, "nudged.eq(self.errors[expert] + offset)", "nudged.eq(self.errors[expert])"),
         (stp_learning, "1 << (stp.visit_bits - 1), visits + 1", "0, visits + 1"),
-        (stp_learning, "Mux(total < -stp.weight_max, -stp.weight_max, total)", "total"),
-        (rtl, "learns.eq(follows & rows.owing)", "learns.eq(known & rows.owing)"),
-        (chip, "Cat(learned[: clog2(reads)], ~half)", "Cat(learned[: clog2(reads)], half)"),
+        (stp_learning, "Mux(saturates, limit, total)", "total"),
+        (chip, "lists.other.eq(learning)", "lists.other.eq(0)"),
+        (list_walk, "~self.other | ~again | self.idle", "~self.other | again | self.idle"),
+        (stp_errors, "truth.ids[j] == meant + e", "truth.ids[j] == e"),
+        (stp_sums, "lane == lanes - 1)),", "lane == lanes - 2)),"),
     ],
     ids=[
         "region",
@@ -304,16 +313,40 @@ def test_cycles_of_a_prediction_and_of_learning_follow_the_formulae():
         "no dither",
         "age lost",
         "wraps",
-        "learns across a break",
         "wrong list",
+        "twice at once",
+        "errors of one slice",
+        "turns too early",
     ],
 )
 def test_a_planted_bug_is_caught(monkeypatch, module, right, wrong):
     plant(monkeypatch, module, [(right, wrong)])
-    config = build(FOLDED)
+    config = build(FOLDED, stp_lanes=2)
     shape = dataclasses.replace(SMALL, layers=4, top_k=3)
     with pytest.raises((AssertionError, TimeoutError)):
         compare(config, shape, 1, tokens=10)
+
+
+#: Longer than a slice is on its way.
+MANY_SLICES = build(LEAN, experts_max=16, stp_lanes=1, frames=96)
+
+
+def test_a_row_may_have_more_slices_than_are_on_their_way():
+    assert compare(MANY_SLICES, dataclasses.replace(SMALL, experts=16), 1, tokens=6) > 10
+
+
+def test_visits_counted_with_the_first_slice_would_be_caught(monkeypatch):
+    plant(monkeypatch, slices, [("self.write_place.valid & self.write_last", "self.write_place.valid")])
+    with pytest.raises(AssertionError):
+        compare(MANY_SLICES, dataclasses.replace(SMALL, experts=16), 1, tokens=6)
+
+
+def test_learning_across_a_break_would_be_caught(monkeypatch):
+    kept = "with m.If(~follows):\n                        m.d.comb += rows.drop.eq("
+    across = [("learns.eq(follows & rows.owing)", "learns.eq(known & rows.owing)"), (f"{kept}1)", f"{kept}0)")]
+    plant(monkeypatch, rtl, across)
+    with pytest.raises((AssertionError, TimeoutError)):
+        compare(build(FOLDED), dataclasses.replace(SMALL, layers=4, top_k=3), 1, tokens=10)
 
 
 @pytest.mark.parametrize(

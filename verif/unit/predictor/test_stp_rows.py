@@ -309,8 +309,8 @@ MUTANTS = {
     ),
     "ahead, rows of the routing that is to come": (
         stp_sources,
-        "back.eq(2), offset.eq(base[Source.SPATIAL] + (1 << ids))",
-        "back.eq(2), offset.eq(base[Source.SPATIAL])",
+        "m.d.sync += back.eq(2)\n                    go_to(Source.SPATIAL, 1 << ids)",
+        "m.d.sync += back.eq(2)",
     ),
 }
 

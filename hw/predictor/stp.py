@@ -35,8 +35,8 @@ from stmoe.model.predictor.stp_config import WORD_BITS, RowsHome
 class StpPredictor(wiring.Component):
     """Predicts layer l+1 from the routings up to layer l, and layer 0 of the next token from the last layer's.
 
-    With a routing taken in cycle 0, its last row listed in cycle a (``StpSources``, started in cycle 1), n rows of s slices on chip and
-    without backpressure: the prediction's last item is in cycle ``P = 17 + E + max(a, 3 + n·s)``. Then the n' rows of the routing just
+    With a routing taken in cycle 0, its last row listed in cycle a + 1 (a of ``StpSources``), n rows of s slices on chip and without
+    backpressure: the prediction's last item is in cycle ``P = 18 + E + max(a, 3 + n·s)``. Then the n' rows of the routing just
     verified learn, and the next one is taken in cycle ``P + 1 + (10 + n'·s if it learns)``; both ``experts_max`` - E later where the
     build has more experts than the model, but for P itself. With rows in DRAM: ``DramRows``.
     Backpressure on the prediction holds up learning and the next routing, nothing else. A command goes before words and routings and
@@ -81,7 +81,7 @@ class StpPredictor(wiring.Component):
         )
 
     def elaborate(self, platform):
-        """States: IDLE (take and record); START, SCORE, ADD (the last row); REPORT; LEARN; AHEAD, AHEAD_LIST with rows in DRAM."""
+        """States: IDLE (take and record); TAKEN; START, SCORE, ADD (the last row); REPORT; LEARN; AHEAD … with rows in DRAM."""
         m = Module()
         config = self.config
         m.submodules.sources = sources = StpSources(config)
@@ -133,6 +133,7 @@ class StpPredictor(wiring.Component):
         was_announced = Signal()
         learns = Signal(reset_less=True)
         answers = Signal(reset_less=True)
+        drops = Signal()
         silent = Signal(reset_less=True)
         reported = Signal()
         scored = report.i_score.valid & report.i_score.ready
@@ -207,10 +208,9 @@ class StpPredictor(wiring.Component):
                     with m.If(~word_follows):
                         m.d.sync += since.eq(0)
                     with m.If(~word_follows | ~begun):
-                        m.d.comb += rows.drop.eq(1)
-                        m.d.sync += [begun.eq(0), prepared.eq(0)]
+                        m.d.sync += [drops.eq(1), begun.eq(0), prepared.eq(0)]
                     m.d.comb += sums.clear.eq(1)
-                    m.next = "START"
+                    m.next = "TAKEN"
                 with m.Elif(self.i_routed.ready & self.i_routed.valid):
                     m.d.comb += [errors.verify.eq(1), sums.clear.eq(1)]
                     m.d.sync += [
@@ -226,23 +226,26 @@ class StpPredictor(wiring.Component):
                     m.d.comb += sources.record.eq(taken.count != 0)
                     m.d.sync += [begun.eq(prepared), prepared.eq(0)]
                     with m.If(~follows):
-                        m.d.comb += rows.drop.eq(1)
-                        m.d.sync += begun.eq(0)
-                    m.next = "START"
+                        m.d.sync += [drops.eq(1), begun.eq(0)]
                     with m.If(last_layer & (taken.word != 0)):
                         # The announcement is answered.
                         m.d.sync += answers.eq(0)
-                        m.d.comb += rows.learn.eq(follows & rows.owing)
-                        m.next = "IDLE"
-                        with m.If(rows.learn):
-                            m.next = "LEARN"
-                    with m.Elif(taken.count == 0):
-                        m.next = "REPORT"
+                    m.next = "TAKEN"
                     m.d.sync += [word.eq(taken.word), was_announced.eq(0)]
                     with m.If(~follows):
                         m.d.sync += before.eq(0)
                     with m.Elif((taken.layer == 0) & ~was_announced):
                         m.d.sync += before.eq(word)
+            with m.State("TAKEN"):
+                m.d.comb += [rows.drop.eq(drops), rows.learn.eq(~answers & learns)]
+                m.d.sync += drops.eq(0)
+                m.next = "START"
+                with m.If(~answers):
+                    m.next = "IDLE"
+                    with m.If(learns):
+                        m.next = "LEARN"
+                with m.Elif(silent):
+                    m.next = "REPORT"
             with m.State("START"):
                 m.d.comb += sources.start.eq(rows.ready)
                 with m.If(rows.ready):

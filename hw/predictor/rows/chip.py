@@ -61,6 +61,12 @@ class ChipRows(wiring.Component):
         flying = Signal()
         m.d.comb += flying.eq(Cat(stage.valid for stage in stages[1:]).any())
 
+        # Nothing stands between a block RAM and its register: zeros are made behind it.
+        addend = Signal(store.o_addend.shape(), reset_less=True)
+        m.d.sync += [addend.valid.eq(stages[added].valid & ~learning), addend.weights.eq(0)]
+        with m.If(stages[added].valid):
+            m.d.sync += addend.weights.eq(table.weights)
+
         # The list to be verified, and whether it is being learned.
         to_learn = Signal.like(lists.written)
         with m.If(store.swap):
@@ -80,14 +86,13 @@ class ChipRows(wiring.Component):
             lists.count.eq(to_learn),
             lists.idle.eq(~flying),
             store.learned.eq(learning & lists.ended & ~flying),
-            store.adding.eq(~lists.ended | flying),
+            store.adding.eq(~lists.ended | flying | addend.valid),
             store.owing.eq(to_learn != 0),
             store.ready.eq(1),
             store.free.eq(~walk.busy),
             store.busy.eq(walk.busy | learning),
             store.forgets.eq(walk.rewrites),
-            store.o_addend.valid.eq(stages[added].valid & ~learning),
-            store.o_addend.weights.eq(table.weights),
+            store.o_addend.eq(addend),
             store.o_want.valid.eq(update.i.valid),
             store.o_want.slice.eq(stages[visits_known].slice),
             update.i.valid.eq(stages[visits_known].valid & learning),

@@ -31,7 +31,7 @@ class SlicedTable(wiring.Component):
     Members
     -------
     visits_place, weights_place : event, what is read.
-    visits : Out, ``VISITS`` cycles later, until the next. ``weights``: Out, ``WEIGHTS`` cycles later; 0 in every other cycle.
+    visits : Out, ``VISITS`` cycles later, until the next. ``weights``: Out, ``WEIGHTS`` cycles later.
     write_place : event; ``write_weights`` are written, and with ``write_last`` its row's ``write_visits``.
     walk_reads, walk_writes, walk_row, walk_data : In, levels, until ``walked``.
     walked : Out, level, in the last cycle of it. ``row``: Out, from the next cycle on, what was read.
@@ -114,7 +114,6 @@ class SlicedTable(wiring.Component):
         read_visits = Signal.like(self.visits, reset_less=True)
         m.d.sync += [read.eq(weights.read_en), counted.eq(visits.read_en)]
         m.d.sync += walked_slice.eq(Cat(self.walk_reads & within, walked_slice))
-        m.d.sync += read_weights.eq(0)
         with m.If(read):
             m.d.sync += read_weights.eq(weights.read_data)
         with m.If(counted):

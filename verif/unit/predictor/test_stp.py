@@ -286,7 +286,7 @@ def test_cycles_of_a_prediction_and_of_learning_follow_the_formulae(lanes):
         looked_up = min(layers - 1, since) + back
         rows = 1 + looked_up * k
         listed = 4 + looked_up * (k + 1) + (back > 0)
-        assert answers[at] == 17 + max(listed, 3 + rows * config.stp_slices) + shape.experts
+        assert answers[at] == 18 + max(listed, 3 + rows * config.stp_slices) + shape.experts
         learning = 10 + read_before * config.stp_slices
         assert periods[at] == answers[at] + 1 + (learning if at else 0)
         read_before = rows
@@ -342,8 +342,10 @@ def test_visits_counted_with_the_first_slice_would_be_caught(monkeypatch):
 
 
 def test_learning_across_a_break_would_be_caught(monkeypatch):
-    kept = "with m.If(~follows):\n                        m.d.comb += rows.drop.eq("
-    across = [("learns.eq(follows & rows.owing)", "learns.eq(known & rows.owing)"), (f"{kept}1)", f"{kept}0)")]
+    across = [
+        ("learns.eq(follows & rows.owing)", "learns.eq(known & rows.owing)"),
+        ("rows.drop.eq(drops)", "rows.drop.eq(0)"),
+    ]
     plant(monkeypatch, rtl, across)
     with pytest.raises((AssertionError, TimeoutError)):
         compare(build(FOLDED), dataclasses.replace(SMALL, layers=4, top_k=3), 1, tokens=10)

@@ -304,8 +304,8 @@ MUTANTS = {
     "one row is written back": (dram, "with m.If(at + 1 == learned_rows)", "with m.If(1)"),
     "what was listed ahead survives a break": (
         rtl,
-        "m.d.comb += rows.drop.eq(1)\n                        m.d.sync += begun.eq(0)",
-        "m.d.comb += rows.drop.eq(1)",
+        "m.d.sync += [drops.eq(1), begun.eq(0)]",
+        "m.d.sync += drops.eq(1)",
     ),
     "ahead, rows of the routing that is to come": (
         stp_sources,

@@ -42,7 +42,7 @@ class CorrelationTable(wiring.Component):
 
     One entry of a row after the other goes through the same few gates. With a request at hand in cycle 0 (W = ``cct_ways``): VOTE gives
     a vote an entry, dead ones included with amount 0, in cycles 3 … W + 2, and is taken in the last of them. LEARN is taken in cycle
-    ``2·W + 5``. Commands take what they take in ``TableWalk``, and go before a request. After reset the table clears itself.
+    ``2·W + 6``. Commands take what they take in ``TableWalk``, and go before a request. After reset the table clears itself.
 
     Parameters
     ----------
@@ -82,13 +82,21 @@ class CorrelationTable(wiring.Component):
         m.submodules.memory = memory = Sram(row_layout.size, rows, granularity=row_layout.elem_shape.size)
         m.submodules.walk = walk = TableWalk(row_layout, rows)
         connect(m, walk.i_command, flipped(self.i_command))
-        connect(m, walk.o_row, flipped(self.o_row))
         connect(m, walk.i_row, flipped(self.i_row))
 
         request = self.i_request.payload
         learns = request.task == RowTask.LEARN
-        # A row leaves the memory late in a cycle: it goes into registers before anything looks at it.
+        # A row leaves the memory late in a cycle: it goes into registers before anything looks at it, or it leaves.
         row = Signal(row_layout, reset_less=True)
+        takes = Signal()
+        m.d.comb += [
+            takes.eq(walk.o_row.valid & ~self.o_row.valid),
+            walk.o_row.ready.eq(~self.o_row.valid),
+            self.o_row.payload.eq(row),
+        ]
+        m.d.sync += self.o_row.valid.eq(Mux(self.o_row.valid, ~self.o_row.ready, walk.o_row.valid))
+        with m.If(takes):
+            m.d.sync += row.eq(memory.read_data)
         passing = Signal()
         way, written = Signal(range(ways), reset_less=True), Signal(range(ways), reset_less=True)
         again = Signal(reset_less=True)  #: the second time
@@ -136,15 +144,16 @@ class CorrelationTable(wiring.Component):
                     walk.allowed.eq(1),
                     learning.begin.eq(1),
                     memory.read_en.eq(self.i_request.valid),
-                    self.busy.eq(walk.busy | self.i_command.valid),
+                    self.busy.eq(walk.busy | self.o_row.valid | self.i_command.valid),
                 ]
                 m.d.sync += [way.eq(0), written.eq(0), again.eq(0)]
                 with m.If(walk.busy):
                     m.d.comb += memory.read_en.eq(walk.read_en)
-                with m.Elif(self.i_request.valid & ~self.i_command.valid):
+                with m.Elif(self.i_request.valid & ~self.i_command.valid & ~self.o_row.valid):
                     m.next = "READ"
             with m.State("READ"):
-                m.d.sync += [row.eq(memory.read_data), last.eq(ways == 1)]
+                m.d.comb += takes.eq(1)
+                m.d.sync += last.eq(ways == 1)
                 m.next = "PASS"
             with m.State("PASS"):
                 m.d.comb += passing.eq(1)

@@ -20,7 +20,7 @@ def entry_event(config: EngineConfig) -> data.StructLayout:
 class CctLearning(wiring.Component):
     """Takes a row twice: at first it sees who is held there, then it gives the row as it is to be.
 
-    An entry a cycle, without a pause between the two times; each of the second time leaves 3 cycles after it came. Reset: none is on
+    An entry a cycle, without a pause between the two times; each of the second time leaves 4 cycles after it came. Reset: none is on
     its way.
 
     Parameters
@@ -88,19 +88,19 @@ class CctLearning(wiring.Component):
         held = Signal(self.config.top_k_max, reset_less=True)
         free, first, followed = Signal.like(held), Signal.like(held), Signal.like(held)
         places = range(len(held))
-        dead = clamped.entry.confidence == 0
+        inserts = Signal()
         m.d.comb += [
+            inserts.eq(clamped.valid & clamped.again & (clamped.entry.confidence == 0) & free.any()),
             free.eq(~held),
             first.eq(Cat(free[j] & ~free[:j].any() for j in places)),
             followed.eq(Cat(free[j + 1 :].any() for j in places)),
-            self.o_entry.eq(clamped),
-            self.o_entry.valid.eq(clamped.valid & clamped.again),
         ]
-        with m.If(dead & free.any()):
-            m.d.comb += self.o_entry.entry.confidence.eq(params.initial)
+        m.d.sync += [self.o_entry.eq(clamped), self.o_entry.valid.eq(clamped.valid & clamped.again)]
+        with m.If(inserts):
+            m.d.sync += self.o_entry.entry.confidence.eq(params.initial)
             for j in places:
                 with m.If(first[j]):
-                    m.d.comb += self.o_entry.entry.expert.eq(ids[j])
+                    m.d.sync += self.o_entry.entry.expert.eq(ids[j])
         with m.If(self.begin):
             m.d.sync += held.eq(Cat(j >= self.actual.count for j in places))
         with m.Elif(matched.valid & ~matched.again):
@@ -108,5 +108,5 @@ class CctLearning(wiring.Component):
         with m.Elif(changed.valid & changed.last & ~changed.again & (params.initial == 0)):
             # An id that comes in dead gives way to the next: the last one stays.
             m.d.sync += held.eq(held | followed)
-        with m.Elif(self.o_entry.valid & dead):
+        with m.Elif(inserts):
             m.d.sync += held.eq(held | first)

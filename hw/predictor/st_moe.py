@@ -24,7 +24,7 @@ class StMoePredictor(wiring.Component):
     With a routing taken in cycle 0 (k ids, W = ``cct_ways``, h ids in a row of HT that counts, p ids routed before): without
     backpressure the prediction's last item is in cycle ``P = 2 + (3 + k·(W + 3) if CCT votes) + (3 + h if use_history) + E``, with
     1 for k or h, or the product, where it is 0; the next routing or command is taken in cycle
-    ``P + 1 + (3 + p·(2·W + 6) if it learns)``. A command goes before a routing. Backpressure on the prediction holds up learning
+    ``P + 1 + (3 + p·(2·W + 7) if it learns)``. A command goes before a routing. Backpressure on the prediction holds up learning
     and the next routing, nothing else. Reset forgets HT and the previous routing and starts clearing CCT.
 
     Parameters

@@ -306,7 +306,7 @@ def test_cycles_are_as_documented(config):
             votes = 0 if last_layer else 3 + k * (config.cct_ways + 3)
             assert last_item == 2 + votes + (3 + max(h, 1)) + experts, f"{routed}"
             ready = last_item + await cycles_until(ctx, dut.i_routed.ready)
-            learns = 3 + k * (2 * config.cct_ways + 6) if routed.layer else 0
+            learns = 3 + k * (2 * config.cct_ways + 7) if routed.layer else 0
             assert ready == last_item + 1 + learns, f"{routed}"
 
     simulate(dut, drive, timeout_cycles=5000)

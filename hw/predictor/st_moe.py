@@ -22,7 +22,7 @@ class StMoePredictor(wiring.Component):
     """Predicts layer l+1 from the routing of layer l, and layer 0 of the next token from the last layer's.
 
     With a routing taken in cycle 0 (k ids, W = ``cct_ways``, h ids in a row of HT that counts, p ids routed before): without
-    backpressure the prediction's last item is in cycle ``P = 2 + (3 + k·(W + 3) if CCT votes) + (3 + h if use_history) + E``, with
+    backpressure the prediction's last item is in cycle ``P = 5 + (3 + k·(W + 3) if CCT votes) + (3 + h if use_history) + E``, with
     1 for k or h, or the product, where it is 0; the next routing or command is taken in cycle
     ``P + 1 + (3 + p·(2·W + 7) if it learns)``. A command goes before a routing. Backpressure on the prediction holds up learning
     and the next routing, nothing else. Reset forgets HT and the previous routing and starts clearing CCT.
@@ -109,6 +109,7 @@ class StMoePredictor(wiring.Component):
                 m.d.comb += [
                     cct.i_command.valid.eq(self.i_command.valid),
                     self.i_command.ready.eq(cct.i_command.ready),
+                    # Behind a reset, scores are empty no later than CCT.
                     self.i_routed.ready.eq(~cct.busy),
                     self.busy.eq(cct.busy),
                 ]

@@ -3,7 +3,7 @@
 # Component members come from the signature at run time, and m.If is no context manager to it: pyright cannot see them.
 # pyright: reportAttributeAccessIssue=false, reportGeneralTypeIssues=false, reportArgumentType=false
 
-from amaranth import Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -21,9 +21,9 @@ def vote_event(config: EngineConfig) -> data.StructLayout:
 class Scores(wiring.Component):
     """One score an expert, saturating, and the report of all that reach ``threshold`` and are not 0.
 
-    A vote a cycle is taken. With ``report`` high from cycle 0 on, an item leaves whenever the scan has met the next one,
-    since only then it is known not to be the last; without backpressure the last one is in cycle E + 1, with ``done``. Scores
-    are forgotten then. No vote may come with ``report``. Reset forgets all.
+    A vote a cycle is taken, until the cycle before ``report``. With that high from cycle 0 on, one score after the other is read,
+    forgotten, and handed to ``Report``; without backpressure the last item of the prediction is in cycle E + 3, with ``done``. Reset
+    forgets all, a cycle an expert of the build: no vote may come meanwhile.
 
     Parameters
     ----------
@@ -56,31 +56,52 @@ class Scores(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        depth = self.config.experts_max
-        # Read without delay: consecutive votes for one expert need no forwarding, and it is 1 Kbit at most.
-        m.submodules.memory = memory = Memory(shape=SCORE_BITS, depth=depth, init=[])
+        # It is 1 Kbit at most. One cycle reads, the next one adds and writes.
+        m.submodules.memory = memory = Memory(shape=SCORE_BITS, depth=1 << clog2(self.config.experts_max), init=[])
         m.submodules.reporter = reporter = Report(self.config)
         connect(m, reporter.o_prediction, flipped(self.o_prediction))
         read, write = memory.read_port(domain="comb"), memory.write_port()
-        voted = Signal(depth)
-        score = Signal(SCORE_BITS)
+        vote = self.i_vote
+        place = Signal.like(vote.expert)  #: the expert voted for; without a vote, the one whose score is told next
+        reading, adding = Signal(), Signal()  #: a vote is
+        amounts = Signal(data.ArrayLayout(SCORE_BITS, 2), reset_less=True)
         total = Signal(SCORE_BITS + 1)
+        emptying = Signal(init=1)
+        reporting = Signal()  #: behind the last vote
+        score = reporter.i_score
+        moves = Signal()
+        m.d.sync += [
+            reading.eq(vote.valid),
+            adding.eq(reading),
+            amounts.eq(Cat(vote.amount, amounts[0])),
+            reporting.eq(self.report & ~self.done),
+            emptying.eq(emptying & ~write.addr.all()),
+        ]
         m.d.comb += [
-            read.addr.eq(Mux(self.report, reporter.expert, self.i_vote.expert)),
-            score.eq(Mux(voted.bit_select(read.addr, 1), read.data, 0)),
-            total.eq(score + self.i_vote.amount),
-            write.en.eq(self.i_vote.valid),
-            write.addr.eq(self.i_vote.expert),
-            write.data.eq(Mux(total[SCORE_BITS], (1 << SCORE_BITS) - 1, total)),
+            moves.eq(reporting & (~score.valid | score.ready)),
+            read.addr.eq(place),
+            total.eq(score.payload + amounts[1]),
+            # What has been told is forgotten, and told again while it waits.
+            write.en.eq(adding | score.valid | emptying),
+            write.data.eq(Mux(adding, total[:SCORE_BITS] | total[SCORE_BITS].replicate(SCORE_BITS), 0)),
             reporter.experts.eq(self.experts),
             reporter.layer.eq(self.layer),
             reporter.threshold.eq(self.threshold),
-            reporter.i_score.valid.eq(self.report),
-            reporter.i_score.payload.eq(score),
             self.done.eq(reporter.done),
         ]
-        with m.If(self.i_vote.valid):
-            m.d.sync += voted.bit_select(self.i_vote.expert, 1).eq(1)
+        with m.If(vote.valid):
+            m.d.sync += place.eq(vote.expert)
+        with m.Elif(moves | emptying):
+            m.d.sync += place.eq(place + 1)
+        with m.Elif(~reporting):
+            m.d.sync += place.eq(0)
+        with m.If(reading | moves | emptying):
+            m.d.sync += [write.addr.eq(place), score.payload.eq(read.data)]
+            with m.If(adding & (write.addr == place)):
+                m.d.sync += score.payload.eq(write.data)
+        with m.If(moves):
+            m.d.sync += score.valid.eq(1)
         with m.If(self.done):
-            m.d.sync += voted.eq(0)
+            # Scores beyond the last expert are nobody's.
+            m.d.sync += score.valid.eq(0)
         return m

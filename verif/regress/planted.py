@@ -116,8 +116,8 @@ BUGS = (
     Bug(
         name="engine: the history of one sequence predicts for another",
         module=history,
-        original="(row.sequence == wanted.sequence)",
-        replacement="(BUG | (row.sequence == wanted.sequence))",
+        original="same.eq(row.sequence == wanted.sequence)",
+        replacement="same.eq(BUG | (row.sequence == wanted.sequence))",
         run="ht",
         shows="predicted",
     ),

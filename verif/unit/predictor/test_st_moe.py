@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stmoe.hw.layouts import TableCommand
-from stmoe.hw.predictor import cct, history, report, scores, st_moe
+from stmoe.hw.predictor import cct, cct_learning, history, report, scores, st_moe
 from stmoe.hw.predictor.cct import table_rows
 from stmoe.hw.predictor.st_moe import StMoePredictor
 from stmoe.model.config import EngineConfig
@@ -220,18 +220,19 @@ def test_routings_without_ids_neither_vote_nor_teach():
     check(TEST, replace(LITERAL, threshold=1), stream, seed=26, layers=3, experts=8)
 
 
-def test_a_saved_table_loads_into_another_predictor():
-    twin = StMoe(TEST, LITERAL, 3, 8)
+@CONFIGS
+def test_a_saved_table_loads_into_another_predictor(config):
+    twin = StMoe(config, LITERAL, 3, 8)
     for routed in decode(27, tokens=20, layers=3, experts=8, k=3):
         twin.observe(routed.layer, routed.sequence, routed.token, list(routed.ids))
     table = twin.dump()
     assert any(table)
-    second = StMoe(TEST, LITERAL, 3, 8)
+    second = StMoe(config, LITERAL, 3, 8)
     second.load(table)
     assert second.rows == twin.rows
     stream = decode(28, tokens=4, layers=3, experts=8, k=3)
     expected = [second.observe(r.layer, r.sequence, r.token, list(r.ids)) for r in stream]
-    outcome = run(TEST, LITERAL, stream, 28, layers=3, experts=8, table=table)
+    outcome = run(config, LITERAL, stream, 28, layers=3, experts=8, table=table)
     assert outcome.predictions == expected
     assert outcome.table == second.dump()
 
@@ -302,17 +303,17 @@ def test_cycles_are_as_documented(config):
             last_layer = routed.layer == layers - 1
             # Token 0 has no history but the one its last layer reads; token 2 opens a sequence.
             h = k if last_layer or routed.token == 1 else 0
-            votes = 0 if last_layer else 1 + k * config.cct_ways
-            assert last_item == 1 + votes + (2 + h) + experts, f"{routed}"
+            votes = 0 if last_layer else 3 + k * (config.cct_ways + 3)
+            assert last_item == 2 + votes + (3 + max(h, 1)) + experts + 3, f"{routed}"
             ready = last_item + await cycles_until(ctx, dut.i_routed.ready)
-            learns = k * (2 + config.cct_ways + k) if routed.layer else 0
+            learns = 3 + k * (2 * config.cct_ways + 7) if routed.layer else 0
             assert ready == last_item + 1 + learns, f"{routed}"
 
     simulate(dut, drive, timeout_cycles=5000)
 
 
-@pytest.mark.parametrize("after", [2, 20, 36, 60])
-def test_reset_in_the_midst_forgets_everything(after):
+def reset_in_the_midst(after: int) -> None:
+    """Some routings, a reset ``after`` cycles behind them, and the same again: predictions and tables as of a new twin."""
     dut, reset, rng = StMoePredictor(TEST), Signal(), random.Random(33)
     stream = decode(33, tokens=3, layers=3, experts=8, k=3)
     params = replace(LITERAL, threshold=1)
@@ -338,31 +339,86 @@ def test_reset_in_the_midst_forgets_everything(after):
     simulate(ResetInserter(reset)(dut), drive, timeout_cycles=5000)
 
 
-@pytest.mark.parametrize(
-    ("module", "component", "original", "replacement"),
-    [
-        pytest.param(
-            cct, "CorrelationTable", "raised > params.counter_max", "raised > 15", id="saturates at the width"
-        ),
-        pytest.param(cct, "CorrelationTable", "& (j < request.actual.count)", "", id="ids beyond count teach"),
-        pytest.param(
-            cct, "CorrelationTable", "dead[w] & ~dead[:w].any()", "dead[w] & ~dead[w + 1 :].any()", id="last way"
-        ),
-        pytest.param(cct, "CorrelationTable", "confidence > params.step_down", "confidence >= 0", id="wraps below 0"),
-        pytest.param(cct, "CorrelationTable", "held | matches", "matches", id="inserts what is held"),
-        pytest.param(history, "HistoryTable", "& (row.token == wanted.token)", "", id="history of any token"),
-        pytest.param(history, "HistoryTable", "& (row.sequence == wanted.sequence)", "", id="history of any sequence"),
-        pytest.param(report, "Report", "score >= self.threshold", "score > self.threshold", id="above the threshold"),
-        pytest.param(scores, "Scores", "total[SCORE_BITS], ", "0, ", id="score wraps"),
-        pytest.param(scores, "Scores", "m.d.sync += voted.eq(0)", "pass", id="scores are kept"),
-    ],
-)
-def test_mutants_are_caught(monkeypatch, module, component, original, replacement):
-    user = scores if module is report else st_moe
-    monkeypatch.setattr(user, component, getattr(planted(module, original, replacement), component))
+@pytest.mark.parametrize("after", [2, 8, 20, 36, 60])
+def test_reset_in_the_midst_forgets_everything(after):
+    reset_in_the_midst(after)
+
+
+#: Module, component, who uses it, original, replacement.
+MUTANTS = {
+    "saturates at the width": (cct_learning, "CctLearning", cct, "total > params.counter_max", "total > 15"),
+    "ids beyond count teach": (cct_learning, "CctLearning", cct, "& (j < actual.count)", ""),
+    "the last id first": (cct_learning, "CctLearning", cct, "~free[:j].any()", "~free[j + 1 :].any()"),
+    "wraps below 0": (cct_learning, "CctLearning", cct, "Mux(total[bits], total, 0)", "total"),
+    "dead entries live": (
+        cct_learning,
+        "CctLearning",
+        cct,
+        " & (entry.confidence != 0).replicate(len(matches))",
+        "",
+    ),
+    "inserts what is held": (cct_learning, "CctLearning", cct, "held | matches", "matches"),
+    "inserts beyond count": (cct_learning, "CctLearning", cct, "Cat(j >= self.actual.count for j in places)", "0"),
+    "an id takes every dead entry": (cct_learning, "CctLearning", cct, "held | first", "held"),
+    "one layer's rows for all": (
+        cct,
+        "CorrelationTable",
+        st_moe,
+        "Cat(request.expert, request.layer)",
+        "request.expert",
+    ),
+    "writes beside": (cct, "CorrelationTable", st_moe, "written.eq(written + 1)", "written.eq(written - 1)"),
+    "entries in another order": (cct, "CorrelationTable", st_moe, "row[way]", "row[way ^ 1]"),
+    "history of any token": (history, "HistoryTable", st_moe, "& (token == wanted.token)", ""),
+    "history of this token": (history, "HistoryTable", st_moe, "row.token + wanted.age", "row.token"),
+    "history of any sequence": (history, "HistoryTable", st_moe, "& same", ""),
+    "above the threshold": (report, "Report", scores, "score >= self.threshold", "score > self.threshold"),
+    "score wraps": (scores, "Scores", st_moe, " | total[SCORE_BITS].replicate(SCORE_BITS)", ""),
+    "the vote before is not seen": (scores, "Scores", st_moe, "adding & (write.addr == place)", "adding & ~adding"),
+    "scores are kept": (scores, "Scores", st_moe, "adding | score.valid | emptying", "adding | emptying"),
+}
+
+
+#: What an ordinary stream shows.
+PARAMS = Params(vote_confidence=True, history_weight=252, threshold=1, step_up=2, step_down=2, initial=1, counter_max=4)
+
+
+def plant_mutant(monkeypatch, module, component: str, user, original: str, replacement: str) -> None:
+    """``user`` of the component, by default this test, gets one with a bug."""
+    mutant = getattr(planted(module, original, replacement), component)
+    if user is None:
+        monkeypatch.setitem(globals(), component, mutant)
+    else:
+        monkeypatch.setattr(user, component, mutant)
+
+
+@pytest.mark.parametrize("bug", MUTANTS)
+def test_mutants_are_caught(monkeypatch, bug):
+    plant_mutant(monkeypatch, *MUTANTS[bug])
     stream = decode(36, tokens=8, layers=3, experts=6, k=2)
-    params = Params(
-        vote_confidence=True, history_weight=252, threshold=1, step_up=2, step_down=2, initial=1, counter_max=4
-    )
     with pytest.raises(AssertionError, match=r"prediction after|tables"):
-        check(TEST, params, stream, seed=36, layers=3, experts=6)
+        check(TEST, PARAMS, stream, seed=36, layers=3, experts=6)
+
+
+def test_a_dead_new_entry_that_keeps_its_place_is_caught(monkeypatch):
+    stream, params = decode(37, tokens=8, layers=3, experts=6, k=2), replace(PARAMS, initial=0)
+    check(TEST, params, stream, seed=37, layers=3, experts=6)
+    plant_mutant(monkeypatch, cct_learning, "CctLearning", cct, "held | followed", "held")
+    with pytest.raises(AssertionError, match="tables"):
+        check(TEST, params, stream, seed=37, layers=3, experts=6)
+
+
+def test_learning_from_a_routing_that_was_not_the_last_is_caught(monkeypatch):
+    """HT still has the layer before of this token, but another layer came in between."""
+    order = [0, 2, 1]
+    stream = sorted(decode(38, tokens=6, layers=3, experts=6, k=2), key=lambda r: (r.token, order.index(r.layer)))
+    check(TEST, PARAMS, stream, seed=38, layers=3, experts=6)
+    plant_mutant(monkeypatch, st_moe, "StMoePredictor", None, "& (following == now.layer)", "")
+    with pytest.raises(AssertionError, match=r"prediction after|tables"):
+        check(TEST, PARAMS, stream, seed=38, layers=3, experts=6)
+
+
+def test_votes_that_outlive_a_reset_are_caught(monkeypatch):
+    plant_mutant(monkeypatch, scores, "Scores", st_moe, "emptying = Signal(init=1)", "emptying = Signal()")
+    with pytest.raises(AssertionError):
+        reset_in_the_midst(8)

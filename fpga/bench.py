@@ -5,7 +5,7 @@
 writes JSON, and prints each figure beside that of the baseline in ``fpga/baselines/``. Cells are counted by yosys, without the
 harness: a carry cell as two LUTs, a LUT RAM as four. The clock is the median of the seeds, as nextpnr estimates it after routing,
 harness included. What was done already is kept in ``--work``. Where the library is there, each block is mapped to standard cells too
-(``standard_cells.py``). ``--write-baseline`` adds the result to the history, and ``--plot`` draws it.
+(``standard_cells.py``). ``--write-baseline`` also makes the page docs/results/ecp5.md and adds to the history, which ``--plot`` draws.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from typing import Any
 from amaranth.lib import wiring
 
 from stmoe.fpga import bench_history, standard_cells
+from stmoe.fpga.bench_page import page
 from stmoe.fpga.flow.device import LFE5U_85F
 from stmoe.fpga.flow.flow import NETLIST, Flow
 from stmoe.fpga.flow.harness import Harness, netlist
@@ -55,6 +56,7 @@ CLOCK_HZ, BAUD = 75_000_000, 3_000_000
 TARGET_MHZ = 100
 BASELINE = Path(__file__).parent / "baselines" / "ecp5.json"
 HISTORY = BASELINE.with_name("history.jsonl")
+PAGE = Path(__file__).parents[1] / "docs" / "results" / "ecp5.md"
 #: Clock period that standard cells are mapped for, ns.
 PERIOD = 10.0
 FIGURES = ("lut", "ff", "bram", "dsp")
@@ -179,7 +181,13 @@ def main() -> None:
                 measured[name]["standard_cells"] = standard_cells.cost(UNITS[name](config), liberty, PERIOD)
     except (RuntimeError, UserError) as error:
         sys.exit(f"stmoe: {error}")
-    result = {"device": LFE5U_85F.part, "preset": PRESET, "target_mhz": TARGET_MHZ, "units": measured}
+    result = {
+        "device": LFE5U_85F.part,
+        "preset": PRESET,
+        "target_mhz": TARGET_MHZ,
+        "seeds": options.seeds,
+        "units": measured,
+    }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=2) + "\n")
     print(table(measured, baseline))
@@ -187,7 +195,10 @@ def main() -> None:
         kept = {name: (measured | baseline | measured)[name] for name in UNITS if name in baseline or name in measured}
         BASELINE.parent.mkdir(exist_ok=True)
         bench_history.add(HISTORY, measured)
-        BASELINE.write_text(json.dumps({**result, "units": kept}, indent=2) + "\n")
+        content = {**result, "units": kept}
+        BASELINE.write_text(json.dumps(content, indent=2) + "\n")
+        if PAGE.parent.is_dir():
+            PAGE.write_text(page(content))
 
 
 if __name__ == "__main__":

@@ -153,8 +153,12 @@ class RegisterFile(wiring.Component):
                     with m.If(bus.write_en & ~bus.write_error):
                         match register.access:
                             case Access.RW:
-                                old = settings[register.name]
-                                m.d.sync += old.eq(((old & ~strobe) | ones) & register.mask)
+                                # By bytes, so that the strobes become enables of flip-flops.
+                                setting = settings[register.name]
+                                for byte in range(0, REGISTER_BITS, 8):
+                                    with m.If(bus.write_strb[byte // 8]):
+                                        new = bus.write_data & register.mask
+                                        m.d.sync += setting[byte : byte + 8].eq(new[byte : byte + 8])
                             case Access.WO:
                                 m.d.sync += command.eq(ones)
                             case Access.W1C:

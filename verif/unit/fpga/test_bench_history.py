@@ -4,7 +4,10 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from stmoe.fpga import bench, bench_history
+from stmoe.fpga.bench_page import page
 
 UNIT = {"fmax_mhz": 99.5, "lut": 10, "ff": 20, "bram": 1, "dsp": 0, "path": ["not kept"]}
 
@@ -35,3 +38,29 @@ def test_a_library_that_was_asked_for_and_is_not_there_ends_the_command_with_2(t
     command = [sys.executable, "-m", "stmoe.fpga.bench", "--units", "cct", "--liberty", str(tmp_path / "no.lib")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+
+
+CELLS = {
+    "liberty": "x.lib",
+    "period_ns": 10.0,
+    "gate_equivalents": 1234,
+    "area_um2": 30000,
+    "longest_path_ns": 4.5,
+    "power_mw": 2.0,
+}
+
+
+def test_the_page_of_the_baseline_is_the_one_in_the_docs():
+    if not bench.BASELINE.exists():
+        pytest.skip("no baseline yet")
+    assert bench.PAGE.read_text() == page(json.loads(bench.BASELINE.read_text()))
+
+
+def test_the_page_tells_share_and_standard_cells():
+    units = {name: {**UNIT, "path": ["unit.a_TRELLIS_FF_Q -> unit.b"]} for name in ("cct", "prefetch-engine", "engine")}
+    units["engine"]["lut"] = 80
+    units["cct"]["standard_cells"] = CELLS
+    text = page({"preset": "p", "device": "d", "target_mhz": 100, "seeds": 1, "units": units})
+    assert "| ST-MoE's tables and the prefetch engine | 20 | 25.0% | 40 | 2 |" in text
+    assert "| `cct` | 1,234 | 0.030 | 4.50 | 2.0 |" in text
+    assert "`a`, `b`" in text

@@ -149,7 +149,8 @@ class PolicyRun:
     recall_on_misses : needed chunks that prefetch brought or was bringing / all needed chunks that were not resident before.
     demand_misses : chosen experts of which something had to be fetched on demand.
     late : chunks still in flight when their expert was chosen.
-    dram_bytes_per_token : all reads, router weights included.
+    dram_bytes_per_token : all reads, router weights included, and STP's rows where they are in DRAM.
+    row_bytes_per_token : of those rows, read and written.
     """
 
     policy: str
@@ -166,6 +167,7 @@ class PolicyRun:
     demand_misses: int
     late: int
     dram_bytes_per_token: float
+    row_bytes_per_token: float
     mac_utilisation: float
     dram_utilisation: float
     seconds: float
@@ -195,6 +197,7 @@ def _measures(workload: Workload, config: EngineConfig, counters: Mapping[str, i
         "demand_misses": c["demand_misses"],
         "late": c["late_chunks"],
         "dram_bytes_per_token": beats * config.bus_bytes / workload.decode_tokens,
+        "row_bytes_per_token": (c["row_beats"] + c["row_written_beats"]) * config.bus_bytes / workload.decode_tokens,
         "mac_utilisation": _ratio(c["tile_useful"], c["tile_busy"]) or 0.0,
         "dram_utilisation": _ratio(c["read_beats_demand_pending"], c["demand_pending"]) or 0.0,
     }

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from stmoe.model.config import EngineConfig
 from stmoe.model.images import read_header
+from stmoe.model.predictor.stp_config import RowsHome
 from stmoe.model.predictor.tables import image_under
 from stmoe.sim.commands.presets import find_preset
 from stmoe.sim.compiled import compile_engine
@@ -40,6 +41,7 @@ Weights = Annotated[Path, typer.Option(metavar="DIR", help="Model folder, as tra
 Temperature = Annotated[float, typer.Option(help="Sampling temperature; 0 takes the likeliest token.", min=0.0)]
 Seed = Annotated[int, typer.Option(help="Seed of the sampling.")]
 Frames = Annotated[int | None, typer.Option(help="Chunks the expert buffer holds, instead of the preset's.")]
+Rows = Annotated[RowsHome | None, typer.Option(help="Where STP's rows live, instead of where the preset has them.")]
 LoadTables = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Begin with what --save-tables wrote after another run.")
 ]
@@ -49,16 +51,29 @@ SaveTables = Annotated[
 Corrupt = Annotated[bool, typer.Option("--corrupt", help="Self-check: change a weight; the run must notice.")]
 
 
-def prepare(
-    preset: str, memory: str, weights: Path, corrupt: bool, console: Console, frames: int | None = None
-) -> Experiment:
-    """Everything before the first token: model, image, compiled engine."""
-    config, _ = find_preset(preset)
+def changed(config: EngineConfig, frames: int | None, rows: RowsHome | None) -> EngineConfig:
+    """A build with another buffer or its rows elsewhere, where that is asked for; its name says so."""
     if frames is not None:
         try:
-            config = replace(config, frames=frames, name=f"{preset}-{frames}-frames")
+            config = replace(config, frames=frames, name=f"{config.name}-{frames}-frames")
         except ValueError as error:
             raise UserError(str(error)) from None
+    if rows is not None and rows is not config.stp_rows:
+        config = replace(config, stp_rows=rows, name=f"{config.name}-rows-{rows}")
+    return config
+
+
+def prepare(
+    preset: str,
+    memory: str,
+    weights: Path,
+    corrupt: bool,
+    console: Console,
+    frames: int | None = None,
+    rows: RowsHome | None = None,
+) -> Experiment:
+    """Everything before the first token: model, image, compiled engine."""
+    config = changed(find_preset(preset)[0], frames, rows)
     try:
         point = operating_point(memory)
     except ValueError as error:
@@ -124,6 +139,7 @@ def run(
     preset: Preset = "demo",
     memory: Memory = "demo",
     frames: Frames = None,
+    rows: Rows = None,
     weights: Weights = PROJECT_WEIGHTS,
     temperature: Temperature = 0.0,
     seed: Seed = 0,
@@ -142,7 +158,7 @@ def run(
     names = policies_to_run(policy, find_preset(preset)[0], weights)
     learned = learned_tables(names, load_tables, save_tables)
     console = Console(stderr=as_json)
-    experiment = prepare(preset, memory, weights, corrupt, console, frames)
+    experiment = prepare(preset, memory, weights, corrupt, console, frames, rows)
     for name, tables in learned.items():
         check_tables(experiment, name, tables, load_tables)
     live = next((n for n in names if n != ORACLE and SETTINGS[n].weights is None), LIVE_POLICY)

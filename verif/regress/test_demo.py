@@ -58,6 +58,7 @@ def test_a_corrupted_weight_is_noticed_although_every_checksum_is_right():
         (["--memory", "nope"], "unknown memory 'nope'"),
         (["--preset", "test"], "exceeds"),
         (["--frames", "13"], "frames = 13: must be a multiple of banks = 4"),
+        (["--rows", "tape"], "'tape' is not one of 'chip', 'dram'"),
         (["--weights", "/nonexistent"], "/nonexistent"),
     ],
 )

@@ -7,10 +7,22 @@ import pytest
 
 from stmoe.model.counters import COUNTERS
 from stmoe.model.policy import Policy
+from stmoe.model.predictor.stp_config import RowsHome
+from stmoe.model.predictor.tables import StpRowsImage
 from stmoe.model.presets import PRESETS, TEST_SHAPE
+from stmoe.sim.commands.run import changed
 from stmoe.sim.errors import UserError
 from stmoe.sim.hidden_weights import WEIGHTS
-from stmoe.sim.policies import SETTINGS, PolicyRun, _measures, as_row, compare, setting
+from stmoe.sim.policies import (
+    SETTINGS,
+    TABLE_ALIGNMENT,
+    PolicyRun,
+    _measures,
+    as_row,
+    compare,
+    setting,
+    table_room,
+)
 from stmoe.sim.report import markdown, update
 from stmoe.sim.session import Setting
 
@@ -44,6 +56,24 @@ def test_a_policy_without_predictions_has_no_recall_rather_than_zero():
     assert m["dram_bytes_per_token"] == 100 * 8 / 10
 
 
+def test_rows_in_dram_are_told_apart_as_read_and_written_and_counted_once_among_what_is_read():
+    m = measured(demand_beats=100, prefetch_beats=60, row_beats=40, row_written_beats=30)
+    assert m["row_bytes_per_token"] == 70 * 8 / 10
+    assert m["dram_bytes_per_token"] == 160 * 8 / 10
+
+
+def test_a_build_with_rows_elsewhere_says_so_and_gives_them_a_place_above_the_image():
+    assert changed(TEST, None, None) is changed(TEST, None, RowsHome.CHIP) is TEST
+    other = changed(TEST, 48, RowsHome.DRAM)
+    assert (other.name, other.frames, other.stp_rows) == ("test-48-frames-rows-dram", 48, RowsHome.DRAM)
+    end = TABLE_ALIGNMENT + 1
+    assert table_room(Policy.STP, TEST, end) == (None, end)
+    place, size = table_room(Policy.STP, other, end)
+    assert place == 2 * TABLE_ALIGNMENT
+    assert size == place + StpRowsImage(other).total_bytes
+    assert table_room(Policy.LRU, other, end) == (None, end)
+
+
 def run(policy, window, cycles):
     base = {f: 0 for f in ("demand_misses", "late", "seconds", "simulated_cycles")}
     floats = {f: None for f in ("recall", "precision", "over_fetch", "recall_on_misses")}
@@ -56,6 +86,7 @@ def run(policy, window, cycles):
         cycles=cycles,
         cycles_per_token=cycles,
         dram_bytes_per_token=0.0,
+        row_bytes_per_token=0.0,
         mac_utilisation=0.0,
         dram_utilisation=0.0,
         **base,

@@ -8,6 +8,7 @@ lie alike in both (``registers.py``).
 # What comes from the extra has no types, and need not be installed.
 # pyright: reportMissingImports=false
 
+import re
 from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any
@@ -144,10 +145,10 @@ def verilog(chip: Ddr3Chip, clock_hz: int, modes: ModeRegisters, flavour: str) -
     require()
     from litedram.core import ControllerSettings, LiteDRAMCore
     from litedram.frontend.axi import LiteDRAMAXI2Native, LiteDRAMAXIPort
-    from litex.build.lattice.common import lattice_ecp5_trellis_special_overrides
     from litex.gen.fhdl.verilog import convert
     from litex.soc.interconnect import csr_bus
     from migen import ClockDomain, Module, Signal
+    from migen.fhdl.specials import Tristate
 
     top = Module()
     ios: set[Any] = set()
@@ -191,7 +192,28 @@ def verilog(chip: Ddr3Chip, clock_hz: int, modes: ModeRegisters, flavour: str) -
             top.comb += inner.eq(outer) if forward != (field == "ready") else outer.eq(inner)
 
     _registers(top, core.dfii, phy, csr_bus, port)
-    return str(convert(top, ios=ios, name=NAME, special_overrides=lattice_ecp5_trellis_special_overrides))
+    text = str(convert(top, ios=ios, name=NAME, special_overrides={Tristate: _pad_cell()}))
+    # The comments say when it was made: the same core must be the same text.
+    return f"// LiteDRAM's core (BSD-2-Clause); made, not to be kept.\n{re.sub(r'(?m)^//.*$', '', text)}"
+
+
+def _pad_cell() -> Any:
+    """A pad with both directions, as one of the ECP5's IO cells."""
+    from migen import Instance, Module
+
+    class PadCell(Module):
+        """In place of a ``Tristate``."""
+
+        def __init__(self, pad: Any, out: Any, enable: Any, value: Any):
+            cell = {"p_DIR": "BIDIR", "io_B": pad, "i_I": out, "i_T": ~enable, "o_O": value}
+            self.specials += Instance("TRELLIS_IO", **cell)
+
+        @classmethod
+        def lower(cls, tristate: Any) -> Any:
+            """Called by Migen."""
+            return cls(tristate.target, tristate.o, tristate.oe, tristate.i)
+
+    return PadCell
 
 
 def _registers(top: Any, dfii: Any, phy: Any, csr_bus: Any, port: Any) -> None:

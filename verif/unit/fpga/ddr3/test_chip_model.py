@@ -38,19 +38,23 @@ START = [
 ]
 
 
-def run(commands, start=START, chip=CHIP, reset=(15, 30), odt=0, wrong=None) -> Ddr3Model:
+def stream_of(commands, start=START, reset=(15, 30), odt=0, wrong=False) -> list[Pins]:
     """Reset, CKE, and the commands; ``wrong``: read and write enables the other way round."""
-    model = Ddr3Model(chip, CLOCK_HZ)
-    for pins, clocks in ((Pins(reset_n=0, cke=0), reset[0]), (Pins(cke=0), reset[1]), (Pins(odt=odt), 1)):
-        for _ in range(clocks):
-            model.step(pins)
+    stream = [Pins(reset_n=0, cke=0)] * reset[0] + [Pins(cke=0)] * reset[1] + [Pins(odt=odt)]
     for clocks, command, bank, address in [*start, *commands]:
-        for _ in range(clocks - 1):
-            model.step(Pins(odt=odt))
-        enables = (command == RD, command == WR)
+        stream += [Pins(odt=odt)] * (clocks - 1)
+        enables = command == RD, command == WR
         read, write = enables[::-1] if wrong else enables
-        model.step(Pins(command=command, bank=bank, address=address, read_enable=read, write_enable=write, odt=odt))
-    return model
+        place = {"command": command, "bank": bank, "address": address, "odt": odt}
+        stream.append(Pins(**place, read_enable=int(read), write_enable=int(write)))
+    # A whole number of the DFI's cycles.
+    return [*stream, *[Pins(odt=odt)] * (len(stream) % 2)]
+
+
+def run(commands, chip=CHIP, **more) -> None:
+    model = Ddr3Model(chip, CLOCK_HZ)
+    for pins in stream_of(commands, **more):
+        model.step(pins)
 
 
 #: Rule → what keeps it by the least; the clocks before the last command are one too few to break it.

@@ -7,9 +7,7 @@ from fractions import Fraction
 CLOCKS_A_CYCLE = 2
 #: Words of a burst, the only length that is used.
 BURST_WORDS = 8
-#: The chip's clock with its DLL on (JESD79-3, tCK(avg) of CAS latency 5 or 6 with CAS write latency 5), in nanoseconds.
-T_CK_DLL = (2.5, 3.3)
-
+#: Bits of MR0 for a CAS latency, and for the clocks of write recovery.
 CL_BITS = {5: 0b0010, 6: 0b0100, 7: 0b0110, 8: 0b1000, 9: 0b1010, 10: 0b1100, 11: 0b1110}
 WR_BITS = {5: 1, 6: 2, 7: 3, 8: 4, 10: 5, 12: 6, 14: 7, 16: 0}
 

@@ -59,7 +59,7 @@ class BoardCore(wiring.Component):
         m.submodules.link = link = HostLink(config, self.clock_hz, self.baud)
         m.submodules.drained = drained = DrainedReset(*sizes)
         m.submodules.arbiter = arbiter = AxiArbiter(*sizes)
-        m.submodules.memory = memory = SdramController(self.chip, self.clock_hz, *sizes, self.input_latency)
+        memory, ready = self._memory(m)
         engine = Engine(config)
         m.submodules.engine = ResetInserter(drained.reset)(engine)
 
@@ -69,8 +69,7 @@ class BoardCore(wiring.Component):
         connect(m, engine.axi, drained.engine)
         connect(m, drained.memory, arbiter.engine)
         connect(m, link.axi, arbiter.link)
-        connect(m, arbiter.memory, memory.axi)
-        connect(m, memory.pins, flipped(self.sdram))
+        connect(m, arbiter.memory, memory)
         beat = Signal(HEARTBEAT_BITS)
         m.d.sync += beat.eq(beat + 1)
         m.d.comb += [
@@ -81,7 +80,7 @@ class BoardCore(wiring.Component):
             self.leds.eq(
                 Cat(
                     beat[-1],
-                    memory.ready,
+                    ready,
                     link.axil.aw.awvalid | link.axil.ar.arvalid | link.o_axis.valid,
                     engine.irq,
                     drained.reset,
@@ -92,3 +91,10 @@ class BoardCore(wiring.Component):
             ),
         ]
         return m
+
+    def _memory(self, m: Module):
+        """The memory's AXI slave, and whether it can be used; ``PortCore`` has another one."""
+        sizes = self.config.addr_bits, self.config.bus_bytes
+        m.submodules.memory = memory = SdramController(self.chip, self.clock_hz, *sizes, self.input_latency)
+        connect(m, memory.pins, flipped(self.sdram))
+        return memory.axi, memory.ready

@@ -1,12 +1,12 @@
 """The boards there are."""
 
-from stmoe.fpga.boards import ulx3s_core
+from stmoe.fpga.boards import ecpix5_core, ulx3s_core
 from stmoe.fpga.boards.board import Board
 from stmoe.fpga.boards.core import BoardCore
 from stmoe.model.presets import PRESETS
 from stmoe.sim.errors import UserError
 
-NAMES = (ulx3s_core.NAME, "icebreaker")
+NAMES = (ulx3s_core.NAME, ecpix5_core.NAME, "icebreaker")
 
 
 def find_board(name: str) -> Board:
@@ -15,10 +15,10 @@ def find_board(name: str) -> Board:
         raise UserError(f"unknown board {name!r}: known are {', '.join(NAMES)}")
     # Imported when wanted: their platforms are in the extra ``fpga``.
     try:
-        from stmoe.fpga.boards import icebreaker, ulx3s_85f
+        from stmoe.fpga.boards import ecpix5_85f, icebreaker, ulx3s_85f
     except ModuleNotFoundError as error:
         raise UserError(f"needs {error.name}: pip install 'stmoe[fpga]'") from error
-    return next(module.BOARD for module in (ulx3s_85f, icebreaker) if name == module.BOARD.name)
+    return next(module.BOARD for module in (ulx3s_85f, ecpix5_85f, icebreaker) if name == module.BOARD.name)
 
 
 def simulated_core(name: str) -> BoardCore:

@@ -1,4 +1,4 @@
-"""The PLL of an ECP5 (FPGA-TN-02200, sysCLOCK PLL/DLL Design and Usage Guide), for two clocks of one frequency."""
+"""The PLL of an ECP5 (FPGA-TN-02200, sysCLOCK PLL/DLL Design and Usage Guide), for two clocks."""
 
 # Component members come from the signature at run time: pyright cannot see them.
 # pyright: reportAttributeAccessIssue=false
@@ -51,12 +51,13 @@ class PllPlan:
 
 
 class Pll(wiring.Component):
-    """Two clocks of one frequency from a third, the second shifted.
+    """Two clocks from a third, the second of the same frequency and shifted, or slower.
 
     Parameters
     ----------
     plan : frequencies and dividers.
     degrees : by which ``shifted`` lags ``clock``.
+    slower : how many times slower ``shifted`` is.
 
     Members
     -------
@@ -65,9 +66,14 @@ class Pll(wiring.Component):
     locked : Out, they are good.
     """
 
-    def __init__(self, plan: PllPlan, degrees: int):
+    def __init__(self, plan: PllPlan, degrees: int, slower: int = 1):
+        if plan.output * slower > DIVIDER_MAX:
+            raise ValueError(f"slower = {slower}: with {plan.output} the divider must not exceed {DIVIDER_MAX}")
+        if slower > 1 and degrees:
+            raise ValueError(f"slower = {slower}: is not shifted, by {degrees} degrees")
         self.plan = plan
         self.degrees = degrees
+        self.slower = slower
         super().__init__({"reference": In(1), "clock": Out(1), "shifted": Out(1), "locked": Out(1)})
 
     def elaborate(self, platform):
@@ -82,12 +88,13 @@ class Pll(wiring.Component):
             "p_CLKI_DIV": plan.reference,
             "p_CLKFB_DIV": plan.feedback,
         }
-        for name, degrees in (("CLKOP", 0), ("CLKOS", self.degrees)):
+        for name, degrees, slower in (("CLKOP", 0, 1), ("CLKOS", self.degrees, self.slower)):
             coarse, fine = plan.phase(degrees)
             parameters |= {
                 f"p_{name}_ENABLE": "ENABLED",
-                f"p_{name}_DIV": plan.output,
-                f"p_{name}_CPHASE": coarse,
+                f"p_{name}_DIV": plan.output * slower,
+                # An output without a shift has its divider, less one.
+                f"p_{name}_CPHASE": coarse + plan.output * (slower - 1),
                 f"p_{name}_FPHASE": fine,
             }
         parameters["p_OUTDIVIDER_MUXA"] = "DIVA"

@@ -56,6 +56,9 @@ def _ecp5(part: str, *options: str) -> Device:
 #: Of the ULX3S, slowest speed grade (FPGA-DS-02012).
 LFE5U_85F = _ecp5("LFE5U-85F-6BG381", "--85k", "--package", "CABGA381", "--speed", "6")
 
+#: Of the ECPIX-5, with SerDes, fastest speed grade.
+LFE5UM5G_85F = _ecp5("LFE5UM5G-85F-8BG554", "--um5g-85k", "--package", "CABGA554", "--speed", "8")
+
 #: Of the iCEBreaker (FPGA-DS-02008). A logic cell is a LUT and a flip-flop.
 ICE40UP5K = Device(
     part="iCE40UP5K-SG48",

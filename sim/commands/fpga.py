@@ -21,7 +21,7 @@ app = typer.Typer(
 )
 
 BoardName = Annotated[
-    str, typer.Option("--board", metavar="NAME", help="Board, ulx3s-85f or icebreaker (docs/boards.md).")
+    str, typer.Option("--board", metavar="NAME", help="Board: ulx3s-85f, ecpix5-85f or icebreaker (docs/boards.md).")
 ]
 
 

@@ -49,5 +49,5 @@ def test_the_sources_are_the_same_each_time_and_say_nothing_of_this_machine(sour
 
 
 def test_a_board_nobody_knows_is_refused_with_those_there_are():
-    with pytest.raises(UserError, match="unknown board 'ulx4': known are ulx3s-85f, icebreaker"):
+    with pytest.raises(UserError, match="unknown board 'ulx4': known are ulx3s-85f, ecpix5-85f, icebreaker"):
         find_board("ulx4")

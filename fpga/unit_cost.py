@@ -73,7 +73,7 @@ def write_unit(component: wiring.Component, folder: Path) -> None:
 
 
 def cost(unit: str, preset: str, rows: RowsHome | None = None) -> dict[str, int | str]:
-    """Cells by kind of the block ``unit`` in the build ``preset``; ``rows``: where STP's rows live, if not where the preset has them."""
+    """Cells by kind of the block ``unit`` in the build ``preset``; ``rows``: where STP's rows live, if not as in the preset."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         config = PRESETS[preset][0]

@@ -1,6 +1,6 @@
 """Turns scores into probabilities, learned on line (docs/predictors.md, "Calibration")."""
 
-from amaranth import Module, Mux, Signal, signed
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -17,9 +17,9 @@ def outcome_event() -> data.StructLayout:
 class RunningCalibration(wiring.Component):
     """A running share of experts used, for each bucket of scores.
 
-    ``probability`` belongs to ``score`` in the same cycle, except in the cycle after an event. An event a cycle is learned, and counts
-    from the second cycle after it. Reset: every share begins anew, a cycle each; ``busy`` meanwhile, in which there may be no
-    events.
+    ``probability`` belongs to the ``score`` of the cycle before, unless there was an event in that. An event a cycle is learned, and
+    counts from the third cycle after it. Reset: every share begins anew, a cycle each; ``busy`` meanwhile, in which there may be
+    no events.
 
     Members
     -------
@@ -42,20 +42,31 @@ class RunningCalibration(wiring.Component):
         m = Module()
         m.submodules.memory = memory = Memory(shape=PROBABILITY_BITS, depth=1 << BUCKET_BITS, init=[])
         read, write = memory.read_port(domain="comb"), memory.write_port()
-        # A register lets the search for the score and the sum have a cycle each.
-        outcome = Signal.like(self.i_outcome)
+        # Registers let the search for the score, the reading and the sum have a cycle each.
+        learns, adds = Signal(), Signal()
+        used, rises = Signal(reset_less=True), Signal(reset_less=True)
         begun = Signal(BUCKET_BITS)
-        bucket = Signal(BUCKET_BITS)
-        error = Signal(signed(PROBABILITY_BITS + 1))
-        m.d.sync += outcome.eq(self.i_outcome)
+        bucket, at = Signal(BUCKET_BITS, reset_less=True), Signal(BUCKET_BITS, reset_less=True)
+        share = Signal(PROBABILITY_BITS, reset_less=True)
+        step = Signal(PROBABILITY_BITS)
+        m.d.sync += [
+            learns.eq(self.i_outcome.valid),
+            adds.eq(learns),
+            used.eq(self.i_outcome.used),
+            rises.eq(used),
+            at.eq(bucket),
+            share.eq(Mux(adds & (at == bucket), write.data, read.data)),
+            bucket.eq(Mux(self.i_outcome.valid, self.i_outcome.score, self.score) >> (SCORE_BITS - BUCKET_BITS)),
+        ]
+        # The error is that to all ones, or to 0: ~share, or -share = ~share + 1, whose carry comes out of the bits that are
+        # shifted away if they are 0. So one adder does.
         m.d.comb += [
-            bucket.eq(Mux(outcome.valid, outcome.score, self.score) >> (SCORE_BITS - BUCKET_BITS)),
             read.addr.eq(bucket),
             self.probability.eq(read.data),
-            error.eq(Mux(outcome.used, (1 << PROBABILITY_BITS) - 1, 0) - read.data),
-            write.addr.eq(Mux(self.busy, begun, bucket)),
-            write.data.eq(Mux(self.busy, first_probability(begun), read.data + (error >> SHIFT))),
-            write.en.eq(self.busy | outcome.valid),
+            step.eq(Cat(~share[SHIFT:], (~rises).replicate(SHIFT))),
+            write.addr.eq(Mux(self.busy, begun, at)),
+            write.data.eq(Mux(self.busy, first_probability(begun), share + step + (~rises & (share[:SHIFT] == 0)))),
+            write.en.eq(self.busy | adds),
         ]
         with m.If(self.busy):
             m.d.sync += begun.eq(begun + 1)

@@ -23,8 +23,11 @@ class Candidates(wiring.Component):
     ``closed``, whether it comes (what waits is then left alone), or is there already.
 
     **Searching.** ``take`` makes the waiting run the one that is searched, from its best expert on: falling scores, ties to the lower
-    expert. ``step`` goes on to the next one. The answer is there when ``searching`` is low, experts + 1 cycles later: ``expert``
+    expert. ``step`` goes on to the next one. The answer is there when ``searching`` is low, experts + 2 cycles later: ``expert``
     and its ``score`` if ``found``, else the list has ended.
+
+    **Walking.** While not ``searching``, ``named`` says if the expert ``place`` is in the run that is searched, and ``told`` its score
+    there. ``walk`` goes on to the next one, behind the last to expert 0, where every search ends, too, and ``home`` goes there at once.
 
     Reset: nothing waits, nothing to be searched.
 
@@ -34,7 +37,7 @@ class Candidates(wiring.Component):
 
     Members
     -------
-    shape : the model.
+    shape : the model; its experts count from the cycle after on.
     i_prediction : runs of ``prediction``.
     closed, closed_layer : predictions for this layer are too late.
     layer, complete : the run that waits.
@@ -42,7 +45,7 @@ class Candidates(wiring.Component):
     take, step : pulses, see above; ``take`` only if ``complete``.
     searching, found, expert, score : see above.
     busy : a search, or a half of the table is being emptied.
-    look : In, an expert; while not ``searching``, ``named`` says if it is in the run that is searched, and ``told`` its score there.
+    walk, home, place, named, told : see above; pulses. ``at_last``: ``place`` is the last expert.
     """
 
     def __init__(self, config: EngineConfig):
@@ -64,7 +67,10 @@ class Candidates(wiring.Component):
                 "expert": Out(expert_bits),
                 "score": Out(SCORE_BITS),
                 "busy": Out(1),
-                "look": In(expert_bits),
+                "walk": In(1),
+                "home": In(1),
+                "place": Out(expert_bits),
+                "at_last": Out(1),
                 "named": Out(1),
                 "told": Out(SCORE_BITS),
             }
@@ -74,7 +80,7 @@ class Candidates(wiring.Component):
         m = Module()
         row = data.StructLayout({"score": SCORE_BITS, "named": 1})
         rows = 1 << clog2(self.config.experts_max)
-        # Read without delay: a search needs no pipeline, and it is small (demo: 576 bits).
+        # Small (demo: 576 bits).
         m.submodules.memory = memory = Memory(shape=row, depth=2 * rows, init=[])
         write, read = memory.write_port(), memory.read_port(domain="comb")
         waiting = Signal()  #: half of the memory of the run that comes in or waits
@@ -93,7 +99,7 @@ class Candidates(wiring.Component):
         whole = Signal()
         outdated = Signal()
         wiping = Signal(init=1)
-        wiped = Signal.like(self.look)
+        wiped = Signal.like(self.place)
         late = Signal()
         stored = Signal()
         taken = Signal()
@@ -135,29 +141,40 @@ class Candidates(wiring.Component):
             m.d.sync += [whole.eq(0), wiping.eq(1)]
 
     def _search(self, m: Module, read, waiting):
-        place = Signal.like(self.look)
+        place = self.place
+        highest = Signal.like(place, reset_less=True)
+        reading = Signal()
+        # What was read, a cycle before it is compared.
+        fresh = Signal()
+        row = Signal.like(read.data)
+        expert = Signal.like(place)
         first = Signal(reset_less=True)
         last_expert = Signal.like(self.expert, reset_less=True)
         last_score = Signal.like(self.score, reset_less=True)
         behind = Signal()  #: the expert at hand comes after the last one
         tie = Signal()
         m.d.comb += [
-            read.addr.eq(Cat(Mux(self.searching, place, self.look), ~waiting)),
+            read.addr.eq(Cat(place, ~waiting)),
             self.named.eq(read.data.named),
             self.told.eq(read.data.score),
-            tie.eq((read.data.score == last_score) & (place > last_expert)),
-            behind.eq(first | (read.data.score < last_score) | tie),
+            self.at_last.eq(place == highest),
+            self.searching.eq(reading | fresh),
+            tie.eq((row.score == last_score) & (expert > last_expert)),
+            behind.eq(first | (row.score < last_score) | tie),
         ]
-        with m.If(self.searching):
-            m.d.sync += place.eq(place + 1)
-            # Of equals the one met first stays.
-            with m.If(read.data.named & behind & (~self.found | (read.data.score > self.score))):
-                m.d.sync += [self.found.eq(1), self.expert.eq(place), self.score.eq(read.data.score)]
-            with m.If(place == self.shape.experts - 1):
-                m.d.sync += self.searching.eq(0)
+        m.d.sync += [highest.eq(self.shape.experts - 1), fresh.eq(reading), row.eq(read.data), expert.eq(place)]
+        # Of equals the one met first stays.
+        with m.If(fresh & row.named & behind & (~self.found | (row.score > self.score))):
+            m.d.sync += [self.found.eq(1), self.expert.eq(expert), self.score.eq(row.score)]
+        with m.If(reading | self.walk):
+            m.d.sync += place.eq(Mux(self.at_last, 0, place + 1))
+        with m.If(reading & self.at_last):
+            m.d.sync += reading.eq(0)
+        with m.If(self.home & ~reading):
+            m.d.sync += place.eq(0)
         with m.If(self.take | self.step):
             m.d.sync += [
-                self.searching.eq(1),
+                reading.eq(1),
                 self.found.eq(0),
                 place.eq(0),
                 first.eq(self.take),

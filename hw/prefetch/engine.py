@@ -4,7 +4,7 @@ The paper's cycle "predict → prefetch → execute → verify" (arXiv 2606.1545
 executed never depends on it.
 """
 
-from amaranth import Array, Cat, Const, Module, Mux, Signal
+from amaranth import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -49,14 +49,14 @@ class PrefetchEngine(wiring.Component):
     **Verify.** The truth is taken in 2 + top_k cycles after the manager's answer to a command in progress, and ``ready`` says that
     the layer may be pinned. If some prefetch is in flight for a verified expert, ``promote`` is high until it has landed; if all in
     flight are for others, they are aborted, and a request the DMA has not taken yet is withdrawn and its frame given back.
-    Afterwards, beside the layer's execution and a cycle an expert of the layer, every protected expert that was not chosen is
+    Afterwards, beside the layer's execution and two cycles an expert of the layer, every protected expert that was not chosen is
     unprotected, or with ``demote`` demoted if a chunk of it was fetched for this prediction, as soon as none of it is in flight. A
     prediction that did not get its turn before verify still counts as a prediction. Verify waits while aborted fetches drain, so that
     no expert can be pinned with a chunk that is going to be lost.
 
-    The next expert is found in a cycle an expert of the layer. A chunk takes the manager's answers and the time of ``ChunkAddress``,
-    far below a transfer; up to ``FETCHES`` prefetches are in flight. Reset: the tables are emptied, a cycle an expert of the build;
-    nothing is predicted, nothing verified (then the first prediction may be for any layer).
+    The next expert is found in a cycle an expert of the layer and 5 more. A chunk takes the manager's answers and the time of
+    ``ChunkAddress``, far below a transfer; up to ``FETCHES`` prefetches are in flight. Reset: the tables are emptied, a cycle an
+    expert of the build; nothing is predicted, nothing verified (then the first prediction may be for any layer).
 
     Parameters
     ----------
@@ -144,38 +144,42 @@ class PrefetchEngine(wiring.Component):
 
         command = self.o_command.payload
         response = self.i_response.payload
-        verified_id = Array(verify.ids[j] for j in range(config.top_k_max))[checked]
+        # One of the ids, a cycle before it is looked for.
+        verified_id = Signal(config.expert_bits, reset_less=True)
+        matching = Signal()
         arrived = self.i_landed.landed
         own = candidates.layer == layer
+        weighing = Signal(2)
         m.d.comb += [
             following.eq(Mux(verified_layer + 1 == shape.layers, 0, verified_layer + 1)),
             offered.eq(candidates.complete & Mux(active, own, ~began | (candidates.layer == following))),
             candidates.shape.eq(shape),
             candidates.closed.eq(began & (verified_layer != following)),
             candidates.closed_layer.eq(verified_layer),
-            candidates.look.eq(settlement.expert),
             candidates.step.eq(loading.step),
-            loading.experts.eq(shape.experts),
+            candidates.walk.eq(loading.walk | settlement.walk),
             loading.chunks.eq(shape.chunks),
             loading.budget.eq(self.budget),
             loading.stop.eq(self.i_verify.valid | offered),
             loading.hold.eq(self.hold),
             loading.room.eq(~in_flight.full & ~address.busy),
-            loading.searching.eq(candidates.searching),
+            loading.searching.eq(candidates.searching | weighing.any()),
             loading.found.eq(candidates.found),
             calibration.score.eq(candidates.score),
             calibration.i_outcome.valid.eq(settlement.c_predicted & candidates.named),
             calibration.i_outcome.score.eq(candidates.told),
             calibration.i_outcome.used.eq(settlement.c_useful),
-            loading.worthy.eq(calibration.probability >= Cat(Const(0, PROBABILITY_BITS - WORTH_BITS), self.worth)),
             loading.best.eq(candidates.expert),
+            loading.lacks.eq(ledger.row.missing),
+            loading.place.eq(candidates.place),
+            loading.at_last.eq(candidates.at_last),
             loading.named.eq(candidates.named),
-            loading.row.eq(ledger.row),
             loading.layer.eq(layer),
             loading.i_response.payload.eq(response),
             settlement.withdrawn.eq(in_flight.newest),
             settlement.active.eq(active),
-            settlement.experts.eq(shape.experts),
+            settlement.expert.eq(candidates.place),
+            settlement.at_last.eq(candidates.at_last),
             settlement.layer.eq(layer),
             settlement.demote.eq(self.demote),
             settlement.routed.eq(routed_layer),
@@ -209,6 +213,11 @@ class PrefetchEngine(wiring.Component):
             self.c_wasted_chunk.eq(settlement.c_wasted_chunk),
             self.c_aborted.eq(in_flight.drop | (in_flight.pop & (arrived.status == LandedStatus.ABORTED))),
         ]
+        # The probability of the expert that was found, and whether it is worth it, come a cycle each after it.
+        m.d.sync += [
+            weighing.eq(Cat(candidates.searching, weighing[0])),
+            loading.worthy.eq(calibration.probability[PROBABILITY_BITS - WORTH_BITS :] >= self.worth),
+        ]
         wiring.connect(m, wiring.flipped(self.i_prediction), candidates.i_prediction)
         wiring.connect(m, address.o_fetch, wiring.flipped(self.o_fetch))
         with m.If(in_flight.count == 0):
@@ -235,6 +244,7 @@ class PrefetchEngine(wiring.Component):
             # No prediction is taken before its table is empty, and by then the ledger is, too.
             m.d.comb += self.busy.eq(~fsm.ongoing("IDLE") | (in_flight.count != 0) | candidates.busy | calibration.busy)
             with m.State("IDLE"):
+                m.d.comb += candidates.home.eq(1)
                 m.d.sync += checked.eq(0)
                 with m.If(candidates.complete & ~self.enable):
                     m.d.comb += candidates.clear.eq(1)
@@ -249,21 +259,24 @@ class PrefetchEngine(wiring.Component):
                     m.next = "LOAD"
 
             with m.State("LOAD"):
-                m.d.comb += [ledger.expert.eq(loading.expert), candidates.look.eq(loading.expert)]
+                m.d.comb += ledger.expert.eq(loading.expert)
                 through(loading)
                 with m.If(~loading.busy):
                     m.next = "IDLE"
 
             with m.State("MATCH"):
+                m.d.comb += [
+                    in_flight.match.eq(matching),
+                    ledger.expert.eq(verified_id),
+                    ledger.choose.eq(matching & active & (layer == verify.layer)),
+                ]
+                m.d.sync += [
+                    verified_id.eq(Array(verify.ids[j] for j in range(config.top_k_max))[checked]),
+                    matching.eq(checked != verify.count),
+                    checked.eq(checked + 1),
+                ]
                 with m.If(checked == verify.count):
                     m.next = "VERIFIED"
-                with m.Else():
-                    m.d.comb += [
-                        in_flight.match.eq(1),
-                        ledger.expert.eq(verified_id),
-                        ledger.choose.eq(active & (layer == verify.layer)),
-                    ]
-                    m.d.sync += checked.eq(checked + 1)
 
             with m.State("VERIFIED"):
                 m.d.comb += [

@@ -1,6 +1,6 @@
 """What has been done for each expert of a prediction, until it is settled."""
 
-from amaranth import Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -16,14 +16,15 @@ def ledger_row(config: EngineConfig) -> data.StructLayout:
 
 
 class Ledger(wiring.Component):
-    """A row an expert. It is read in the same cycle; changes take effect in the next one. Several changes at once exclude each other.
+    """A row an expert. It is told in the next cycle, in which a change is made, too: so it is read anew, and may be changed again,
+    from the second cycle on. To choose twice does no harm. Several changes at once exclude each other.
 
     Reset: all rows are emptied, a cycle each; ``busy`` meanwhile, in which there may be no changes.
 
     Members
     -------
     expert : In, the row that is meant.
-    row : Out, ``ledger_row``, as it is.
+    row : Out, ``ledger_row``, as it was in the cycle before, for the expert meant then.
     protect, missing : set the mark, and say whether chunks are missing.
     choose : set the mark.
     fetch, complete : one chunk more; it was the last one missing. ``withdraw``: one less, but not below 0.
@@ -55,19 +56,25 @@ class Ledger(wiring.Component):
         write, read = memory.write_port(), memory.read_port(domain="comb")
         emptied = Signal(range(depth))
         new = write.data
+        # To read and to write have a cycle each.
+        old = self.row
+        at = Signal.like(self.expert)
+        protect, missing, choose, fetch, complete, withdraw, clear = late = [
+            Signal(name=name)
+            for name in ("protects", "misses", "chooses", "fetches", "completes", "withdraws", "clears")
+        ]
+        asked = (self.protect, self.missing, self.choose, self.fetch, self.complete, self.withdraw, self.clear)
+        m.d.sync += [old.eq(read.data), at.eq(self.expert), Cat(late).eq(Cat(asked))]
         m.d.comb += [
             read.addr.eq(self.expert),
-            self.row.eq(read.data),
-            write.addr.eq(Mux(self.busy, emptied, self.expert)),
-            new.protected.eq(self.row.protected | self.protect),
-            new.missing.eq(Mux(self.protect, self.missing, self.row.missing & ~(self.fetch & self.complete))),
-            new.chosen.eq(self.row.chosen | self.choose),
-            new.fetched.eq(
-                Mux(self.withdraw, self.row.fetched - (self.row.fetched != 0), self.row.fetched + self.fetch)
-            ),
-            write.en.eq(self.protect | self.choose | self.fetch | self.withdraw | self.clear | self.busy),
+            write.addr.eq(Mux(self.busy, emptied, at)),
+            new.protected.eq(old.protected | protect),
+            new.missing.eq(Mux(protect, missing, old.missing & ~(fetch & complete))),
+            new.chosen.eq(old.chosen | choose),
+            new.fetched.eq(Mux(withdraw, old.fetched - (old.fetched != 0), old.fetched + fetch)),
+            write.en.eq(protect | choose | fetch | withdraw | clear | self.busy),
         ]
-        with m.If(self.clear | self.busy):
+        with m.If(clear | self.busy):
             m.d.comb += new.eq(0)
         with m.If(self.busy):
             m.d.sync += emptied.eq(emptied + 1)

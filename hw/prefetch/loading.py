@@ -5,7 +5,6 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from stmoe.hw.layouts import BufferOp, buffer_command, buffer_response
-from stmoe.hw.prefetch.ledger import ledger_row
 from stmoe.model.config import EngineConfig, clog2
 
 BUDGET_BITS = 16
@@ -25,13 +24,15 @@ class Loading(wiring.Component):
 
     Members
     -------
-    experts, chunks : In, of a layer, of an expert.
+    chunks : In, of an expert.
     budget : In, chunks that may be fetched for one prediction. ``renew``: In, pulse, count anew.
     start : In, pulse: a list has been taken, the best expert is searched.
     stop, hold, room : In, see above.
     searching, found, best : In, the expert whose turn it is, see ``Candidates``; ``step``: Out, pulse, the next one.
     worthy : In, it is likely enough to be used: nothing is fetched for others.
-    expert : Out, the one at hand. ``named``, ``row``: In, it is in the list; its row of the ledger.
+    place, at_last, named : In, the expert to be protected, in order; the last one; it is in the list.
+    walk : Out, pulse, the next one of these.
+    expert : Out, the one at hand. ``lacks``: In, a cycle later: it lacks chunks, as the ledger says.
     busy : Out, from the cycle after ``start`` on. The manager's port is this block's meanwhile.
     o_command, i_response : to the buffer manager.
     layer : In, the prediction's.
@@ -43,7 +44,6 @@ class Loading(wiring.Component):
         self.config = config
         super().__init__(
             {
-                "experts": In(clog2(config.experts_max + 1)),
                 "chunks": In(clog2(config.chunks_max + 1)),
                 "budget": In(BUDGET_BITS),
                 "renew": In(1),
@@ -56,9 +56,12 @@ class Loading(wiring.Component):
                 "best": In(clog2(config.experts_max)),
                 "worthy": In(1),
                 "step": Out(1),
-                "expert": Out(clog2(config.experts_max)),
+                "place": In(clog2(config.experts_max)),
+                "at_last": In(1),
                 "named": In(1),
-                "row": In(ledger_row(config)),
+                "walk": Out(1),
+                "expert": Out(clog2(config.experts_max)),
+                "lacks": In(1),
                 "busy": Out(1),
                 "o_command": Out(stream.Signature(buffer_command(config))),
                 "i_response": In(stream.Signature(buffer_response(config))),
@@ -75,10 +78,9 @@ class Loading(wiring.Component):
         command, response = self.o_command.payload, self.i_response.payload
         left = Signal(BUDGET_BITS, reset_less=True)
         ended = Signal()
-        place = Signal.like(self.expert)  #: the expert that is protected next
         marked = Signal()  #: all are protected
         m.d.comb += [
-            self.expert.eq(Mux(marked, self.best, place)),
+            self.expert.eq(Mux(marked, self.best, self.place)),
             self.missing.eq(response.count < self.chunks),
             self.complete.eq(response.chunk + 1 >= self.chunks),
             command.ref.layer.eq(self.layer),
@@ -90,16 +92,16 @@ class Loading(wiring.Component):
 
         def past():
             """On to the next place; behind the last one the loading begins."""
-            m.d.sync += place.eq(place + 1)
+            m.d.comb += self.walk.eq(1)
             m.next = "MARK"
-            with m.If(place == self.experts - 1):
+            with m.If(self.at_last):
                 m.d.sync += marked.eq(1)
-                m.next = "NEXT"
+                m.next = "MARKED"
 
         with m.FSM() as fsm:
             m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
             with m.State("IDLE"):
-                m.d.sync += [place.eq(0), marked.eq(0)]
+                m.d.sync += marked.eq(0)
                 with m.If(self.start):
                     m.next = "MARK"
 
@@ -123,13 +125,24 @@ class Loading(wiring.Component):
                     m.d.comb += self.protect.eq(1)
                     past()
 
+            # The ledger has what was protected last in the second cycle, and says so in the third.
+            with m.State("MARKED"):
+                m.next = "LOOK"
+
+            with m.State("LOOK"):
+                m.next = "NEXT"
+
             with m.State("NEXT"):
                 with m.If(ended | (~self.searching & ~self.found)):
                     m.next = "IDLE"
-                with m.Elif(~self.searching & self.row.missing & self.worthy):
+                with m.Elif(~self.searching & self.lacks & self.worthy):
                     m.next = "ROOM"
                 with m.Elif(~self.searching):
-                    m.d.comb += self.step.eq(1)
+                    m.next = "STEP"
+
+            with m.State("STEP"):
+                m.d.comb += self.step.eq(1)
+                m.next = "NEXT"
 
             with m.State("ROOM"):
                 with m.If(ended):
@@ -151,6 +164,5 @@ class Loading(wiring.Component):
                         m.d.sync += left.eq(left - 1)
                         m.next = "ROOM"
                         with m.If(self.complete):
-                            m.d.comb += self.step.eq(1)
-                            m.next = "NEXT"
+                            m.next = "STEP"
         return m

@@ -13,8 +13,8 @@ class Settlement(wiring.Component):
     """Gives back the frame of a withdrawn fetch; then goes through the experts of the layer, in order, and empties their rows of the
     ledger.
 
-    An expert takes a cycle; one that is protected also two, one for each chunk fetched for it, and the manager's answer if it was not
-    chosen. Reset: nothing to give back, before expert 0.
+    An expert takes two cycles; one that is protected also two, one for each chunk fetched for it, and the manager's answer if it was
+    not chosen. Reset: nothing to give back, before expert 0.
 
     Parameters
     ----------
@@ -24,14 +24,14 @@ class Settlement(wiring.Component):
     -------
     withdraw, withdrawn : In, pulse, a fetch for this expert was withdrawn.
     active : In, there is a prediction to be settled.
-    experts : In, experts of the layer.
     layer : In, the prediction's.
     demote : In, what was fetched in vain is given up first.
     run : In, level, until ``done``. ``layer`` and ``routed`` are stable meanwhile.
     routed : In, the router spoke about this layer. Else experts are not counted as predicted.
     done : Out, all experts are settled.
-    expert : Out, the one at hand.
-    row, named, pending : In, of ``expert``: its row of the ledger; it is in the last revision; something for it is in flight.
+    expert, at_last : In, the one at hand, from expert 0 on; the last one. ``walk``: Out, pulse, the next one.
+    row, named, pending : In, of ``expert``: its row of the ledger, a cycle later; it is in the last revision; something for it is in
+        flight.
     clear : Out, its row is to be emptied.
     o_command, i_response : to the buffer manager.
     c_predicted, c_useful, c_useful_chunk, c_wasted_chunk : as those of the prefetch engine.
@@ -44,13 +44,14 @@ class Settlement(wiring.Component):
                 "withdraw": In(1),
                 "withdrawn": In(expert_ref(config)),
                 "active": In(1),
-                "experts": In(clog2(config.experts_max + 1)),
                 "layer": In(config.layer_bits),
                 "demote": In(1),
                 "run": In(1),
                 "routed": In(1),
                 "done": Out(1),
-                "expert": Out(clog2(config.experts_max)),
+                "expert": In(clog2(config.experts_max)),
+                "at_last": In(1),
+                "walk": Out(1),
                 "row": In(ledger_row(config)),
                 "named": In(1),
                 "pending": In(1),
@@ -67,12 +68,10 @@ class Settlement(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         command, row = self.o_command.payload, self.row
-        last = Signal()
         cancel = Signal()
         cancelled = Signal.like(self.withdrawn, reset_less=True)
         uncounted = Signal.like(row.fetched, reset_less=True)
         m.d.comb += [
-            last.eq(self.expert == self.experts - 1),
             command.ref.layer.eq(self.layer),
             command.ref.expert.eq(self.expert),
         ]
@@ -81,28 +80,28 @@ class Settlement(wiring.Component):
             m.d.sync += [cancel.eq(1), cancelled.eq(self.withdrawn)]
 
         def settled():
-            m.d.comb += [self.clear.eq(1), self.done.eq(last)]
-            m.d.sync += self.expert.eq(self.expert + 1)
-            with m.If(last):
-                m.d.sync += self.expert.eq(0)
-            m.next = "SCORE"
+            m.d.comb += [self.clear.eq(1), self.walk.eq(1), self.done.eq(self.at_last)]
+            m.next = "LOOK"
 
         with m.FSM():
-            with m.State("SCORE"), m.If(self.run):
-                m.d.sync += uncounted.eq(row.fetched)
+            with m.State("LOOK"), m.If(self.run):
                 with m.If(cancel):
                     m.next = "CANCEL"
                 with m.Elif(~self.active):
                     m.d.comb += self.done.eq(1)
                 with m.Else():
-                    m.d.comb += [
-                        self.c_predicted.eq(self.routed & (self.named | row.protected)),
-                        self.c_useful.eq(self.c_predicted & row.chosen),
-                    ]
-                    with m.If(row.protected):
-                        m.next = "CHUNKS"
-                    with m.Else():
-                        settled()
+                    m.next = "SCORE"
+
+            with m.State("SCORE"):
+                m.d.sync += uncounted.eq(row.fetched)
+                m.d.comb += [
+                    self.c_predicted.eq(self.routed & (self.named | row.protected)),
+                    self.c_useful.eq(self.c_predicted & row.chosen),
+                ]
+                with m.If(row.protected):
+                    m.next = "CHUNKS"
+                with m.Else():
+                    settled()
 
             with m.State("CANCEL"):
                 m.d.comb += [self.o_command.valid.eq(1), command.op.eq(BufferOp.CANCEL), command.ref.eq(cancelled)]
@@ -113,7 +112,7 @@ class Settlement(wiring.Component):
                 m.d.comb += self.i_response.ready.eq(1)
                 with m.If(self.i_response.valid):
                     m.d.sync += cancel.eq(0)
-                    m.next = "SCORE"
+                    m.next = "LOOK"
 
             with m.State("CHUNKS"):
                 with m.If(uncounted != 0):

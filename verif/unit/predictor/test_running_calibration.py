@@ -29,9 +29,11 @@ def compare(component, seed, cycles):
             await ctx.tick().repeat(1 + (burst > 0))
             score = rng.randrange(256)
             ctx.set(dut.score, score)
+            await ctx.tick()
             assert ctx.get(dut.probability) == twin.probability(score)
         for bucket in range(1 << golden.BUCKET_BITS):
             ctx.set(dut.score, 4 * bucket)
+            await ctx.tick()
             assert ctx.get(dut.probability) == twin.shares[bucket]
 
     simulate(dut, driver)
@@ -63,9 +65,11 @@ def test_a_share_comes_near_the_frequency():
 @pytest.mark.parametrize(
     ("original", "replacement"),
     [
-        ("Mux(outcome.valid, outcome.score, self.score)", "self.score"),
-        ("(error >> SHIFT)", "(error >> 4)"),
-        ("write.en.eq(self.busy | outcome.valid)", "write.en.eq(self.busy | (outcome.valid & outcome.used))"),
+        ("Mux(self.i_outcome.valid, self.i_outcome.score, self.score)", "self.score"),
+        ("Cat(~share[SHIFT:], (~rises).replicate(SHIFT))", "Cat(~share[4:], (~rises).replicate(4))"),
+        ("(~rises & (share[:SHIFT] == 0))", "0"),
+        ("Mux(adds & (at == bucket), write.data, read.data)", "read.data"),
+        ("write.en.eq(self.busy | adds)", "write.en.eq(self.busy | (adds & rises))"),
     ],
 )
 def test_comparison_catches(original, replacement):

@@ -71,20 +71,28 @@ def compare(component, config, shape, runs, seed, closed=None, take=0.5, clear=0
                 assert not ctx.get(dut.complete)
             elif rng.random() < take:
                 await pulse(ctx, dut.take)
+                scores = {expert: score for layer, expert, score in waiting if layer == waiting[0][0]}
                 waiting = []
                 # Some of the list, or all of it and what comes after.
                 wanted = [*ranked, None][: rng.randrange(len(ranked) + 2)]
                 for place, expert in enumerate(wanted):
                     if place:
                         await pulse(ctx, dut.step)
-                    assert await searched(ctx, dut) == shape.experts + 1
+                    assert await searched(ctx, dut) == shape.experts + 2
                     assert ctx.get(dut.found) == (expert is not None)
                     if expert is not None:
                         assert ctx.get(dut.expert) == expert
                 await searched(ctx, dut)
                 for expert in range(shape.experts):
-                    ctx.set(dut.look, expert)
+                    assert ctx.get(dut.place) == expert
                     assert ctx.get(dut.named) == (expert in ranked)
+                    assert expert not in ranked or ctx.get(dut.told) == scores[expert]
+                    assert ctx.get(dut.at_last) == (expert == shape.experts - 1)
+                    await pulse(ctx, dut.walk)
+                assert ctx.get(dut.place) == 0
+                await pulse(ctx, dut.walk)
+                await pulse(ctx, dut.home)
+                assert ctx.get(dut.place) == 0
 
     simulate(dut, driver)
 
@@ -140,8 +148,8 @@ def test_what_waits_is_dropped_when_it_is_too_late():
 @pytest.mark.parametrize(
     ("original", "replacement"),
     [
-        ("(place > last_expert)", "(place < last_expert)"),
-        ("(~self.found | (read.data.score > self.score))", "(~self.found | (read.data.score >= self.score))"),
+        ("(expert > last_expert)", "(expert < last_expert)"),
+        ("(~self.found | (row.score > self.score))", "(~self.found | (row.score >= self.score))"),
         ("write.data.named.eq(~wiping)", "write.data.named.eq(1)"),
         ("(~filling | (item.ref.layer == self.layer))", "1"),
     ],

@@ -12,7 +12,10 @@ from amaranth import Module, Signal
 from amaranth.lib import wiring
 
 from stmoe.hw.layouts import BufferOp, LandedStatus
+from stmoe.hw.prefetch import candidates as candidates_module
 from stmoe.hw.prefetch import engine as engine_module
+from stmoe.hw.prefetch import ledger as ledger_module
+from stmoe.hw.prefetch import loading as loading_module
 from stmoe.hw.prefetch import settlement as settlement_module
 from stmoe.hw.prefetch.engine import PrefetchEngine
 from stmoe.model.buffer import ExpertBuffer, Landing
@@ -434,24 +437,75 @@ def test_bench_catches_in_revisions(monkeypatch, module, original, replacement):
         bench.run(revised(bench, 6, 12), timeout_cycles=20_000)
 
 
+def only_what_is_worth_it():
+    for seed in (3, 4):
+        bench = Bench(CASES["roomy"], seed=seed, dma_take=1, dma_land=0.3, calm=0, worth=128)
+        bench.run(undisturbed(bench, 0xFFFF, 20))
+
+
 def test_nothing_is_fetched_for_experts_that_are_not_worth_it():
-    bench = Bench(CASES["roomy"], seed=3, dma_take=1, dma_land=0.3, calm=0, worth=128)
-    bench.run(undisturbed(bench, 0xFFFF, 20))
+    only_what_is_worth_it()
 
 
 @pytest.mark.parametrize(
     ("original", "replacement"),
     [
-        ("calibration.probability >= Cat(", "calibration.probability + 512 >= Cat("),
+        ("calibration.probability[PROBABILITY_BITS", "(calibration.probability + 512)[PROBABILITY_BITS"),
+        ("candidates.searching | weighing.any()", "candidates.searching"),
         ("settlement.c_predicted & candidates.named", "settlement.c_useful"),
         ("i_outcome.score.eq(candidates.told)", "i_outcome.score.eq(candidates.score)"),
     ],
 )
 def test_bench_catches_in_worth(monkeypatch, original, replacement):
     plant(monkeypatch, engine_module, [(original, replacement)])
-    bench = Bench(CASES["roomy"], seed=3, dma_take=1, dma_land=0.3, calm=0, worth=128)
     with pytest.raises(AssertionError):
-        bench.run(undisturbed(bench, 0xFFFF, 20))
+        only_what_is_worth_it()
+
+
+@pytest.mark.parametrize(
+    ("module", "original", "replacement"),
+    [
+        (loading_module, 'm.next = "MARKED"', 'm.next = "NEXT"'),
+        (
+            ledger_module,
+            "write.addr.eq(Mux(self.busy, emptied, at))",
+            "write.addr.eq(Mux(self.busy, emptied, self.expert))",
+        ),
+    ],
+)
+def test_bench_catches_a_table_that_is_asked_at_the_wrong_time(monkeypatch, module, original, replacement):
+    plant(monkeypatch, module, [(original, replacement)])
+    bench = Bench(CASES["roomy"], 0, dma_take=1, dma_land=0.3)
+    with pytest.raises((AssertionError, KeyError, TimeoutError)):
+        bench.run(revised(bench, 6, 12), timeout_cycles=20_000)
+
+
+def cut_short(bench):
+    """The router speaks when some experts of the prediction are protected, and others not yet."""
+
+    async def sequencer(ctx):
+        bench.configure(ctx, 0xFFFF)
+        bench.predictions.append([(0, e, 5) for e in range(bench.shape.experts)])
+        while len(bench.commands) < 3:
+            await ctx.tick()
+        await bench.verify(ctx, 0, [])
+        await bench.settle(ctx)
+        assert not any(expert.protected for expert in bench.buffer.experts.values()), "all are let go"
+        assert bench.totals["predicted"] == bench.shape.experts
+
+    return sequencer
+
+
+def test_a_verify_while_experts_are_protected_settles_all_of_them():
+    bench = Bench(CASES["test"], seed=0)
+    bench.run(cut_short(bench))
+
+
+def test_bench_catches_a_settlement_that_begins_in_the_midst(monkeypatch):
+    plant(monkeypatch, candidates_module, [("self.home & ~reading", "0")])
+    bench = Bench(CASES["test"], seed=0)
+    with pytest.raises((AssertionError, TimeoutError)):
+        bench.run(cut_short(bench), timeout_cycles=5_000)
 
 
 def storm(bench, steps, stray=0.1):

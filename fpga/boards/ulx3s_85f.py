@@ -46,21 +46,36 @@ class Platform(ULX3S_85F_Platform):
         return []
 
 
+class VerilogPlatform(Platform):
+    """The same, for simulators: what the tools get, as Verilog."""
+
+    @property
+    def file_templates(self):
+        """The netlist alone."""
+        return {"{{name}}.v": "{{emit_verilog()}}"}
+
+
 class Top(Elaboratable):
     """Clocks, reset and pins around a ``BoardCore``.
 
     ``sync`` is held in reset until the PLL has locked, and while the button FIRE1 is pressed.
+
+    Parameters
+    ----------
+    core : what the board does; anything with the members of a ``BoardCore``.
+    sdram_phase : degrees by which the SDRAM's clock lags ``sync``.
     """
 
-    def __init__(self, core: BoardCore):
+    def __init__(self, core: BoardCore, sdram_phase: int = SDRAM_PHASE):
         self.core = core
+        self.sdram_phase = sdram_phase
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.core = core = self.core
         m.domains.sync = ClockDomain()
         m.domains.sdram = ClockDomain(reset_less=True)
-        m.submodules.pll = pll = Pll(PllPlan.find(INPUT_HZ, CLOCK_HZ), SDRAM_PHASE)
+        m.submodules.pll = pll = Pll(PllPlan.find(INPUT_HZ, CLOCK_HZ), self.sdram_phase)
         m.submodules.clk25 = clk25 = io.Buffer("i", platform.request("clk25", dir="-"))
         m.submodules.fire = fire = io.Buffer("i", platform.request("button_fire", 0, dir="-"))
         m.d.comb += [
@@ -102,6 +117,13 @@ class Top(Elaboratable):
         m.d.comb += [dq.o.eq(pins.dq_o), dq.oe.eq(pins.dq_oe), pins.dq_i.eq(dq.i)]
         m.submodules.sdram_clk = clk = io.DDRBuffer("o", chip.clk, o_domain="sdram")
         m.d.comb += [clk.o[0].eq(1), clk.o[1].eq(0)]
+
+
+def verilog(top: Top) -> str:
+    """``top`` as Verilog: its module is called ``top``, its cells are those of the ECP5."""
+    plan = VerilogPlatform().build(top, name="top", do_build=False, emit_src=False)
+    text = plan.files["top.v"]
+    return text if isinstance(text, str) else text.decode()
 
 
 def sources(core: BoardCore) -> Mapping[str, str]:

@@ -1,4 +1,4 @@
-"""The engine as a simulator for cocotb, and running cocotb tests on it.
+"""The engine, or a whole board, as a simulator for cocotb, and running cocotb tests on it.
 
 Verilator is called here and not by cocotb's runner, which exposes every signal of the design (``--public-flat-rw``) and makes it
 several times slower; the ports are all these tests look at. One build serves every test, whatever its seed: registers without
@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,23 +32,44 @@ ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / "build" / "cocotb"
 
 _FLAGS = (
-    *("-cc", "--exe", "-O3", "--no-timing", "-Wno-fatal", "-Wno-lint", "-Wno-style", "--output-split", "20000"),
-    *("--x-initial", "unique", "--x-assign", "fast", "--timescale", "1ns/1ps"),
-    *("--vpi", "--public-depth", "1", "--prefix", "Vtop", "--top-module", TOP, "-o", TOP),
+    *("-cc", "--exe", "-O3", "-Wno-fatal", "-Wno-lint", "-Wno-style", "--output-split", "20000"),
+    *("--x-initial", "unique", "--x-assign", "fast"),
+    *("--vpi", "--public-depth", "1", "--prefix", "Vtop"),
 )
+_CYCLES = ("--no-timing", "--timescale", "1ns/1ps")
+#: With delays, none of which is zero.
+_DELAYS = ("--timing", "--no-sched-zero-delay", "--timescale", "1ps/1ps", "-Wno-BLKANDNBLK", "-Wno-MULTIDRIVEN")
 #: A simulator that records is another one, and slower; each test writes ``dump.vcd`` into its folder.
 _TRACE = ("--trace", "--trace-structs") if WAVES else ()
 #: The pip wheel's makefile leaves the flag for precompiled headers empty (sim/build.py).
 _MAKE = ("CXX=g++", "LINK=g++", "AR=ar", "OPT_FAST=-O1", "CFG_CXXFLAGS_PCH_I=-include", "CFG_GCH_IF_CLANG=")
+#: So do those for the coroutines that delays become.
+_MAKE_DELAYS = ("CFG_CXXFLAGS_STD=-std=c++20", "CFG_CXXFLAGS_COROUTINES=-fcoroutines")
 
 
 def cocotb_engine(config: EngineConfig) -> Path:
     """The folder of the simulator of ``config``, built unless it is there."""
-    sources = verilog_sources(config, CACHE)
-    key = hashlib.sha256(repr((_FLAGS, _TRACE, _MAKE)).encode())
+    return _built(config.name, TOP, verilog_sources(config, CACHE), _CYCLES, ())
+
+
+def cocotb_with_delays(name: str, top: str, texts: Mapping[str, str]) -> Path:
+    """The folder of a simulator of module ``top``, with delays, built unless it is there; ``texts``: sources and what they include."""
+    key = hashlib.sha256(repr(sorted(texts.items())).encode()).hexdigest()[:16]
+    folder = CACHE / "sources" / f"{name}-{key}"
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, text in texts.items():
+        (folder / file).write_text(text)
+    sources = [folder / file for file in texts if file.endswith(".v")]
+    return _built(f"{name}-{key}", top, sources, (*_DELAYS, f"-I{folder}"), _MAKE_DELAYS)
+
+
+def _built(name: str, top: str, sources: list[Path], flags: tuple[str, ...], make: tuple[str, ...]) -> Path:
+    flags = (*_FLAGS, *_TRACE, *flags, "--top-module", top, "-o", top)
+    make = (*_MAKE, *make)
+    key = hashlib.sha256(repr((flags, make)).encode())
     for source in sources:
         key.update(source.read_bytes())
-    folder = CACHE / f"{config.name}-{key.hexdigest()[:16]}"
+    folder = CACHE / f"{name}-{key.hexdigest()[:16]}"
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as lock:
         # Test processes run side by side; the second one waits for the first one's build.
@@ -55,19 +77,19 @@ def cocotb_engine(config: EngineConfig) -> Path:
         if not folder.exists():
             work = CACHE / f"{folder.name}.work"
             shutil.rmtree(work, ignore_errors=True)
-            _build(sources, work)
+            _build(sources, work, flags, make)
             work.rename(folder)
     return folder
 
 
-def _build(sources: list[Path], work: Path) -> None:
+def _build(sources: list[Path], work: Path, flags: tuple[str, ...], make: tuple[str, ...]) -> None:
     verilator = find_verilator()
     libs = cocotb_tools.config.libs_dir
     main = cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp"
     link = f"-Wl,-rpath,{libs} -L{libs} -lcocotbvpi_verilator"
     files = map(str, (main, *sources))
-    _run([verilator.program, *_FLAGS, *_TRACE, "--Mdir", str(work), "-LDFLAGS", link, *files], verilator.env)
-    _run(["make", "-s", "-j2", "-C", str(work), "-f", "Vtop.mk", *_MAKE], verilator.env)
+    _run([verilator.program, *flags, "--Mdir", str(work), "-LDFLAGS", link, *files], verilator.env)
+    _run(["make", "-s", "-j2", "-C", str(work), "-f", "Vtop.mk", *make], verilator.env)
 
 
 def _run(command: list[str], env) -> None:
@@ -86,12 +108,17 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Regression:
-    """Runs cocotb tests of a module on one build; fails with the seed and the command that repeats it."""
+    """Runs cocotb tests of a module on one build; fails with the seed and the command that repeats it.
+
+    ``top`` is the module that was built; ``plusargs`` are for its Verilog.
+    """
 
     build: Path
     folder: Path
     seed: int
     node: str
+    top: str = TOP
+    plusargs: tuple[str, ...] = ()
 
     def run(self, module: str, pattern: str, **env: str) -> list[Outcome]:
         """Run the tests of ``verif/cocotb_tb/module.py`` whose name matches ``pattern``, at least one; none may fail."""
@@ -113,7 +140,7 @@ class Regression:
         runner.log.setLevel(logging.WARNING)
         try:
             runner.test(
-                hdl_toplevel=TOP,
+                hdl_toplevel=self.top,
                 hdl_toplevel_lang="verilog",
                 test_module=f"stmoe.verif.cocotb_tb.{module}",
                 test_filter=pattern,
@@ -122,7 +149,7 @@ class Regression:
                 build_dir=self.build,
                 test_dir=self.folder,
                 results_xml=str(results),
-                plusargs=[f"+verilator+seed+{self.seed % 2**31 or 1}", "+verilator+rand+reset+2"],
+                plusargs=[f"+verilator+seed+{self.seed % 2**31 or 1}", "+verilator+rand+reset+2", *self.plusargs],
                 log_file=self.folder / "cocotb.log",
                 extra_env={
                     "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),

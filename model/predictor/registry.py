@@ -73,13 +73,17 @@ def _st_moe(params: Callable[[int], st_moe.Params]) -> Factory:
     return factory
 
 
-def _stp(config: StpConfig) -> Factory:
+def _stp(config: StpConfig, paced: bool = True) -> Factory:
+    """``paced`` : with the steps that suit the model, in place of the configuration's own."""
+
     def factory(stream: Stream) -> Stp:
         fitting = config
         if not stream.ranked:
             fitting = replace(fitting, ranks=0)
         if not stream.token_ids:
             fitting = replace(fitting, token_bits=0, bigram_bits=0)
+        if paced:
+            fitting = fitting.fitted(stream.layers, stream.experts, stream.top_k).paced(stream.top_k)
         return Stp(fitting, stream.layers, stream.experts, stream.top_k)
 
     return factory
@@ -145,7 +149,8 @@ PREDICTORS: dict[str, Factory] = {
     "log-odds": lambda s: LogOdds(log_odds.TUNED, s.layers, s.experts),
     "log-odds-3": lambda s: LogOdds(log_odds.THREE_LAYERS, s.layers, s.experts),
     "log-odds-6": lambda s: LogOdds(log_odds.SIX_LAYERS, s.layers, s.experts),
-    "stp-lean": _stp(stp_config.LEAN),
+    # As presets have it.
+    "stp-lean": _stp(stp_config.LEAN, paced=False),
     "stp": _stp(stp_config.PAIRS),
     "stp-words": _stp(stp_config.WORDS),
     **HIDDEN,

@@ -7,6 +7,9 @@ import pytest
 
 from stmoe.model.predictor.interface import NOBODY
 from stmoe.model.predictor.registry import HIDDEN, PREDICTORS, Stream, make
+from stmoe.model.predictor.stp import Stp
+from stmoe.model.predictor.stp_config import HASTE, Source
+from stmoe.model.presets import PRESETS
 from stmoe.sim.prediction.running import cut
 from stmoe.verif.unit.predictor.streams import random_stream
 
@@ -89,6 +92,36 @@ def test_predictions_are_distinct_experts_best_first_and_nobody_last(name, shape
         assert ((some >= 0) & (some < experts)).all()
         assert ((scores >= 0) & (scores <= 255)).all()
         assert (np.diff(scores[: len(some)]) <= 0).all()
+
+
+FAST, SLOW = (3, 6), (4, 7)
+#: Layers, experts, top-k, words; then the first step of all rows but words', of pairs', crosses' and ranks', for "stp-words".
+PACES = [
+    pytest.param((24, 32, 4, True), SLOW, FAST, id="gpt-oss-20b with words"),
+    pytest.param((24, 32, 4, False), FAST, FAST, id="gpt-oss-20b"),
+    pytest.param((26, 64, 6, False), SLOW, SLOW, id="DeepSeek-V2-Lite"),
+    pytest.param((6, 32, 4, True), FAST, FAST, id="stmoe-12m"),
+    pytest.param((32, 8, 2, True), FAST, FAST, id="Mixtral-8x7B"),
+]
+
+
+@pytest.mark.parametrize(("shape", "singles", "pairs"), PACES)
+def test_the_fewer_rows_share_an_error_the_further_each_moves(shape, singles, pairs):
+    layers, experts, top_k, words = shape
+    stream = Stream(layers=layers, experts=experts, top_k=top_k, ranked=words, token_ids=words)
+    stp = make("stp-words", stream)
+    assert isinstance(stp, Stp)
+    steps = dict(zip(Source, stp.config.steps, strict=True))
+    assert {steps[s] for s in (Source.BIAS, Source.SPATIAL, Source.TEMPORAL)} == {singles}
+    assert {steps[s] for s in (Source.PAIR, Source.CROSS, Source.RANK)} == {pairs}
+    assert (steps[Source.TOKEN], steps[Source.BIGRAM]) == ((0, 3), (0, 2))
+    assert stp.config.haste(top_k) <= HASTE
+
+
+def test_lean_rows_learn_as_they_do_in_hardware():
+    stp = make("stp-lean", Stream(layers=6, experts=32, top_k=4, ranked=True))
+    assert isinstance(stp, Stp)
+    assert stp.config.steps == PRESETS["demo"][0].stp.steps
 
 
 @pytest.mark.parametrize("name", ["log-odds", "log-odds-6", "stp-lean", "stp", "stp-words"])

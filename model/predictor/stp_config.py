@@ -188,11 +188,11 @@ class StpConfig:
         return layers * self.rows(experts) * self.row_bits(experts)
 
 
-#: Few rows share the error of a sum: each must go further.
-FEW_ROWS: Steps = ((4, 6), (4, 6), (4, 6), *STEPS[3:])
+#: Few rows share the error of a sum: each must go further, at first most of all.
+FEW_ROWS: Steps = ((2, 6), (2, 6), (2, 6), *STEPS[3:])
 
 #: Rows of experts alone: what fits on a chip.
-LEAN = StpConfig(spatial=6, pair_bits=0, cross_bits=0, visit_bits=6, steps=FEW_ROWS)
+LEAN = StpConfig(spatial=6, pair_bits=0, cross_bits=0, steps=FEW_ROWS)
 #: With pairs of experts.
 PAIRS = StpConfig(ranks=4)
 #: With the token's id.

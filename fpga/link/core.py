@@ -7,6 +7,7 @@ from amaranth import Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
+from stmoe.fpga.link.engine_ports import connect_engine, engine_ports
 from stmoe.fpga.link.executor import Executor
 from stmoe.fpga.link.frame_receiver import FrameReceiver
 from stmoe.fpga.link.frame_sender import ASIDE, FrameSender
@@ -18,9 +19,6 @@ from stmoe.fpga.link.protocol import (
     TIMEOUT_CYCLES,
     frame_max,
 )
-from stmoe.hw.control.axilite import AxiLite
-from stmoe.hw.control.frontend import axis_layout
-from stmoe.hw.memory.axi import Axi
 from stmoe.model.config import EngineConfig
 
 #: IDENTIFY's answer is the longest without data.
@@ -70,12 +68,7 @@ class LinkCore(wiring.Component):
                 "o_byte": Out(stream.Signature(8)),
                 "overrun": In(1),
                 "line_error": In(1),
-                "axil": Out(AxiLite()),
-                "axi": Out(Axi(config.addr_bits, config.bus_bytes)),
-                "o_axis": Out(stream.Signature(axis_layout(config))),
-                "i_axis": In(stream.Signature(axis_layout(config))),
-                "irq": In(1),
-                "engine_reset": Out(1),
+                **engine_ports(config),
             }
         )
 
@@ -93,10 +86,7 @@ class LinkCore(wiring.Component):
         connect(m, receiver.o_frame, executor.i_frame)
         connect(m, executor.o_frame, sender.i_frame)
         connect(m, sender.o_byte, flipped(self.o_byte))
-        connect(m, executor.axil, flipped(self.axil))
-        connect(m, executor.axi, flipped(self.axi))
-        connect(m, executor.o_axis, flipped(self.o_axis))
-        connect(m, flipped(self.i_axis), executor.i_axis)
+        connect_engine(m, executor, self)
         m.d.comb += [
             receiver.read_addr.eq(executor.read_addr),
             executor.read_data.eq(receiver.read_data),
@@ -110,7 +100,5 @@ class LinkCore(wiring.Component):
             executor.sum_byte.eq(sender.sum_byte),
             executor.overrun.eq(self.overrun),
             executor.line_error.eq(self.line_error),
-            executor.irq.eq(self.irq),
-            self.engine_reset.eq(executor.engine_reset),
         ]
         return m

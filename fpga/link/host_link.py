@@ -4,18 +4,16 @@
 # pyright: reportAttributeAccessIssue=false
 
 from amaranth import Module
-from amaranth.lib import stream, wiring
+from amaranth.lib import wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
-from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.lib.wiring import In, Out, connect
 
 from stmoe.fpga.link.baud import Baud
 from stmoe.fpga.link.core import LinkCore
+from stmoe.fpga.link.engine_ports import connect_engine, engine_ports
 from stmoe.fpga.link.protocol import HALF_FRAME_CYCLES, PAYLOAD_MAX, TIMEOUT_CYCLES
 from stmoe.fpga.link.uart_receiver import UartReceiver
 from stmoe.fpga.link.uart_transmitter import UartTransmitter
-from stmoe.hw.control.axilite import AxiLite
-from stmoe.hw.control.frontend import axis_layout
-from stmoe.hw.memory.axi import Axi
 from stmoe.model.config import EngineConfig
 
 #: Bytes held while the link is busy with a request.
@@ -66,12 +64,7 @@ class HostLink(wiring.Component):
             {
                 "rx": In(1, init=1),
                 "tx": Out(1, init=1),
-                "axil": Out(AxiLite()),
-                "axi": Out(Axi(config.addr_bits, config.bus_bytes)),
-                "o_axis": Out(stream.Signature(axis_layout(config))),
-                "i_axis": In(stream.Signature(axis_layout(config))),
-                "irq": In(1),
-                "engine_reset": Out(1),
+                **engine_ports(config),
             }
         )
 
@@ -83,10 +76,7 @@ class HostLink(wiring.Component):
         m.submodules.held = held = SyncFIFOBuffered(width=8, depth=HELD_BYTES)
         connect(m, held.r_stream, core.i_byte)
         connect(m, core.o_byte, transmitter.i_byte)
-        connect(m, core.axil, flipped(self.axil))
-        connect(m, core.axi, flipped(self.axi))
-        connect(m, core.o_axis, flipped(self.o_axis))
-        connect(m, flipped(self.i_axis), core.i_axis)
+        connect_engine(m, core, self)
         m.d.comb += [
             receiver.rx.eq(self.rx),
             self.tx.eq(transmitter.tx),
@@ -94,7 +84,5 @@ class HostLink(wiring.Component):
             held.w_en.eq(receiver.valid),
             core.overrun.eq(receiver.valid & ~held.w_rdy),
             core.line_error.eq(receiver.line_error),
-            core.irq.eq(self.irq),
-            self.engine_reset.eq(core.engine_reset),
         ]
         return m

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from stmoe.sim.errors import UserError
 from stmoe.sim.traces.importers import bigmoeonedge, huggingface, per_prompt, sglang, vllm
-from stmoe.sim.traces.importing import Given, reading
+from stmoe.sim.traces.importing import Given
+from stmoe.sim.traces.reading import reading
 from stmoe.sim.traces.trace import Trace
 
 AUTO = "auto"

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from stmoe.sim.errors import UserError
 from stmoe.sim.traces.check import DECODE, EXPERTS_LIMIT, PREFILL
-from stmoe.sim.traces.importing import Given, Routes, lines, rows, trace_of, whole
+from stmoe.sim.traces.importing import Given, Routes, trace_of
+from stmoe.sim.traces.reading import lines, rows, whole
 from stmoe.sim.traces.trace import RANKED, Trace
 
 NAME = "bigmoeonedge"

@@ -27,20 +27,9 @@ from safetensors import SafetensorError, deserialize
 from stmoe.model.reference import softmax
 from stmoe.sim.errors import UserError
 from stmoe.sim.traces.check import DECODE, EXPERTS_LIMIT, UNKNOWN
-from stmoe.sim.traces.importing import (
-    Dense,
-    Given,
-    Routes,
-    Vocabulary,
-    contents,
-    field,
-    parse_json,
-    rank_order_of,
-    reading,
-    trace_of,
-    whole,
-)
+from stmoe.sim.traces.importing import Dense, Given, Routes, Vocabulary, rank_order_of, trace_of
 from stmoe.sim.traces.npz import damaged
+from stmoe.sim.traces.reading import contents, field, json_values, reading, whole
 from stmoe.sim.traces.trace import RANKED, Trace
 
 NAME = "huggingface"
@@ -197,14 +186,7 @@ def _objects(path: Path) -> list[dict[str, Any]]:
     """The JSON object of a file, or the objects of its list or of its lines."""
     with reading(path):
         text = contents(path).decode()
-    try:
-        value = parse_json(text, str(path))
-    except UserError:
-        parts = [line for line in text.split("\n") if line.strip()]
-        if len(parts) < 2:
-            raise
-        value = [parse_json(line, f"{path}: object {i}") for i, line in enumerate(parts)]
-    objects = value if isinstance(value, list) else [value]
+    objects = json_values(text, path, "object", 0)
     if not objects or not all(isinstance(o, dict) and (LOGITS in o or "router_data" in o) for o in objects):
         raise UserError(f"{path}: neither router_logits nor router_data")
     return objects

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from stmoe.sim.errors import UserError
 from stmoe.sim.traces.check import EXPERTS_LIMIT, PREFILL
-from stmoe.sim.traces.importing import UNRANKED, Given, Routes, Vocabulary, lines, parse_json, rows, trace_of, whole
+from stmoe.sim.traces.importing import UNRANKED, Given, Routes, Vocabulary, trace_of
+from stmoe.sim.traces.reading import lines, parse_json, rows, whole
 from stmoe.sim.traces.trace import Trace
 
 NAME = "per-prompt"

@@ -28,8 +28,9 @@ from numpy.typing import NDArray
 
 from stmoe.sim.errors import UserError
 from stmoe.sim.traces.check import DECODE, EXPERTS_LIMIT, PREFILL, UNKNOWN
-from stmoe.sim.traces.importing import UNRANKED, Dense, Given, contents, field, parse_json, reading, trace_of, whole
+from stmoe.sim.traces.importing import UNRANKED, Dense, Given, trace_of
 from stmoe.sim.traces.npz import damaged
+from stmoe.sim.traces.reading import contents, field, json_values, reading, whole
 from stmoe.sim.traces.trace import Trace
 
 NAME = "sglang"
@@ -63,14 +64,7 @@ def _load(path: Path) -> list[dict[str, Any]]:
         raise UserError(f"{path}: {AGGREGATED}")
     with reading(path):
         text = data.decode()
-    try:
-        value = parse_json(text, str(path))
-    except UserError:
-        parts = [line for line in text.split("\n") if line.strip()]
-        if len(parts) < 2:
-            raise
-        value = [parse_json(line, f"{path}: line {i}") for i, line in enumerate(parts, 1)]
-    return _checked(path, value if isinstance(value, list) else [value])
+    return _checked(path, json_values(text, path, "line", 1))
 
 
 def _load_torch(path: Path) -> Any:

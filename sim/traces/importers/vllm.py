@@ -15,7 +15,8 @@ from typing import Any
 
 from stmoe.sim.errors import UserError
 from stmoe.sim.traces.check import EXPERTS_LIMIT
-from stmoe.sim.traces.importing import Given, Routes, field, lines, parse_json, rank_order_of, trace_of, whole
+from stmoe.sim.traces.importing import Given, Routes, rank_order_of, trace_of
+from stmoe.sim.traces.reading import field, lines, parse_json, whole
 from stmoe.sim.traces.trace import Trace
 
 NAME = "vllm"

@@ -4,7 +4,17 @@ import random
 
 import pytest
 
-from stmoe.fpga.link import executor, frame_receiver, mover
+from stmoe.fpga.link import (
+    executor,
+    extent,
+    frame_receiver,
+    mover,
+    register_mover,
+    request_reader,
+    request_rules,
+    response_writer,
+    transfers,
+)
 from stmoe.fpga.link.frames import encode_frame
 from stmoe.fpga.link.protocol import PAYLOAD_MAX as DEFAULT_PAYLOAD
 from stmoe.fpga.link.protocol import Operation
@@ -281,7 +291,7 @@ def test_an_encoded_zero_after_a_full_run_is_kept():
 
 
 MUTANTS = {
-    "a repeat is executed again": (executor, [("self._read_before & (self._byte == self._sequence)", "0")]),
+    "a repeat is executed again": (executor, [("self._read_before & (self._reader.byte == self._sequence)", "0")]),
     "checksum ignored": (frame_receiver, [("with m.Elif(~crc.intact):", "with m.Elif(0):")]),
     "place not found again": (frame_receiver, [("m.d.sync += [length.eq(0), overlong.eq(0),", "m.d.sync += [")]),
     "strobes of a whole word": (mover, [("strobes.eq(Cat(strobes[1:], self.o_take))", "strobes.eq(~0)")]),
@@ -295,7 +305,16 @@ MUTANTS = {
             )
         ],
     ),
-    "done not counted": (executor, [("self._done.eq(self._done + 1)", "self._done.eq(self._done)")]),
+    "done not counted": (extent, [("done.eq(done + 1)", "done.eq(done)")]),
+    "an address that does not exist is cut off": (extent, [("address[-1].eq(1)", "address[-1].eq(0)")]),
+    "a list of registers is one register": (register_mover, [("Mux(self.reading, self.done, 0)", "0")]),
+    "one byte too many is read": (
+        request_reader,
+        [("more.eq(following != self.length)", "more.eq(following <= self.length)")],
+    ),
+    "a request may be short": (request_rules, [("fits.eq(length == REQUEST_HEAD + size)", "fits.eq(1)")]),
+    "length of the answer before": (response_writer, [("length.eq(end)", "length.eq(length)")]),
+    "no patience with registers": (transfers, [("mover.waiting | registers.waiting", "mover.waiting")]),
 }
 
 
@@ -311,6 +330,10 @@ def test_a_planted_bug_is_caught(name, monkeypatch):
         Change(lambda world, _: world.streams.answer(bytes(range(32)))),
         request(3, Operation.STREAM_RECEIVE, u16(64)),
         request(4, Operation.REGISTER_READ, u32(0xFF8), u16(2)),
+        request(5, Operation.MEMORY_READ, u64(1 << TEST.addr_bits), u16(4)),
+        request(6, Operation.IDENTIFY, b"\1"),
+        Change(lambda _, silent: silent.add("registers")),
+        request(7, Operation.REGISTER_READ, u32(0), u16(1)),
     ]
     if name is None:
         session(TEST, steps, 18).check()

@@ -203,9 +203,12 @@ class Core(wiring.Component):
         # From the verified routing until the last missing chunk is allocated, nobody else allocates.
         pinning = (sequencer.phase == Phase.VERIFY) | (sequencer.phase == Phase.PIN)
         m.submodules.window_limit = self.window_limit = WindowLimit()
+        # It stands with the counters, far from the prefetch engine.
+        window_over = Signal()
+        m.d.sync += window_over.eq(self.window_limit.over)
         m.d.comb += [
             self.window_limit.limit.eq(self.params.prefetch_window),
-            prefetch.hold.eq(pinning | demand.busy | self.window_limit.over),
+            prefetch.hold.eq(pinning | demand.busy | window_over),
         ]
 
     def _memory(self, m: Module):

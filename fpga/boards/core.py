@@ -19,6 +19,8 @@ from stmoe.fpga.sdram.arbiter import AxiArbiter
 from stmoe.fpga.sdram.chip import SdramChip
 from stmoe.fpga.sdram.controller import SdramController
 from stmoe.fpga.sdram.pins import SdramPins
+from stmoe.hw.control.frontend import axis_layout
+from stmoe.hw.register_slice import RegisterSlice
 from stmoe.hw.top import Engine
 from stmoe.model.config import EngineConfig
 
@@ -65,7 +67,11 @@ class BoardCore(wiring.Component):
 
         connect(m, link.axil, engine.axil)
         connect(m, link.o_axis, engine.i_axis)
-        connect(m, engine.o_axis, link.i_axis)
+        # Engine and link lie far apart.
+        results = RegisterSlice(axis_layout(config))
+        m.submodules.results = ResetInserter(drained.reset)(results)
+        connect(m, engine.o_axis, results.i)
+        connect(m, results.o, link.i_axis)
         connect(m, engine.axi, drained.engine)
         connect(m, drained.memory, arbiter.engine)
         connect(m, link.axi, arbiter.link)

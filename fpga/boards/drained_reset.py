@@ -51,6 +51,9 @@ class DrainedReset(wiring.Component):
         drained = (outstanding[0] == 0) & (outstanding[1] == 0)
         left = Signal(range(RESET_CYCLES), init=RESET_CYCLES - 1)
         closed = Signal()
+        m.d.comb += closed.eq(self.reset)
+        # In a register: it goes to every corner of the engine, and the gates stay closed as long.
+        m.d.sync += self.reset.eq(0)
         with m.FSM():
             with m.State("PASS"):
                 with m.If(self.request):
@@ -60,8 +63,8 @@ class DrainedReset(wiring.Component):
                 with m.If(drained):
                     m.next = "RESET"
             with m.State("RESET"):
-                m.d.comb += [closed.eq(1), self.reset.eq(1)]
-                m.d.sync += left.eq(left - 1)
+                m.d.comb += closed.eq(1)
+                m.d.sync += [self.reset.eq(1), left.eq(left - 1)]
                 with m.If(left == 0):
                     m.d.sync += left.eq(RESET_CYCLES - 1)
                     m.next = "PASS"

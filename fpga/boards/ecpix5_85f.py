@@ -120,5 +120,5 @@ BOARD = Board(
     device=LFE5UM5G_85F,
     target_hz=CLOCK_HZ,
     loader="ecpix5",
-    files=lambda: sources(board_core(PRESETS[PRESET][0])),
+    files=lambda clock_hz: sources(board_core(PRESETS[PRESET][0])),
 )

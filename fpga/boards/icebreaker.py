@@ -115,5 +115,5 @@ BOARD = Board(
     device=ICE40UP5K,
     target_hz=CLOCK_HZ,
     loader="ice40_generic",
-    files=lambda: sources(predictor_shell()),
+    files=lambda clock_hz: sources(predictor_shell()),
 )

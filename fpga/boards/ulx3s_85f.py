@@ -75,7 +75,7 @@ class Top(Elaboratable):
         m.submodules.core = core = self.core
         m.domains.sync = ClockDomain()
         m.domains.sdram = ClockDomain(reset_less=True)
-        m.submodules.pll = pll = Pll(PllPlan.find(INPUT_HZ, CLOCK_HZ), self.sdram_phase)
+        m.submodules.pll = pll = Pll(PllPlan.find(INPUT_HZ, self.core.clock_hz), self.sdram_phase)
         m.submodules.clk25 = clk25 = io.Buffer("i", platform.request("clk25", dir="-"))
         m.submodules.fire = fire = io.Buffer("i", platform.request("button_fire", 0, dir="-"))
         m.d.comb += [
@@ -139,5 +139,6 @@ BOARD = Board(
     device=LFE5U_85F,
     target_hz=CLOCK_HZ,
     loader="ulx3s",
-    files=lambda: sources(board_core(PRESETS[NAME][0])),
+    files=lambda clock_hz: sources(board_core(PRESETS[NAME][0], clock_hz)),
+    adjustable=True,
 )

@@ -11,6 +11,6 @@ BAUD = 3_000_000
 INPUT_LATENCY = 2
 
 
-def board_core(config: EngineConfig) -> BoardCore:
+def board_core(config: EngineConfig, clock_hz: int = CLOCK_HZ) -> BoardCore:
     """What the board and the simulation of it have in common."""
-    return BoardCore(config, ULX3S, CLOCK_HZ, BAUD, INPUT_LATENCY)
+    return BoardCore(config, ULX3S, clock_hz, BAUD, INPUT_LATENCY)

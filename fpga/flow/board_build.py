@@ -23,7 +23,7 @@ def build_board(board: Board, seeds: int, folder: Path, say: Say) -> dict[str, A
     is a report and no bitstream.
     """
     work, bitstream = folder / "build", folder / f"{board.name}{board.device.suffix}"
-    flow = Flow(board.device, board.files(), work, board.target_hz / 1e6, say)
+    flow = Flow(board.device, board.files(board.target_hz), work, board.target_hz / 1e6, say)
     bitstream.unlink(missing_ok=True)
     flow.synthesise()
     results: list[SeedResult] = []

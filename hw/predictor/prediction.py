@@ -3,7 +3,7 @@
 # Component members come from the signature at run time: pyright cannot see them.
 # pyright: reportAttributeAccessIssue=false, reportGeneralTypeIssues=false
 
-from amaranth import Module, Mux, signed
+from amaranth import Module, Mux, Signal, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -27,6 +27,7 @@ from stmoe.hw.memory.window import WindowBounds
 from stmoe.hw.predictor.hidden.loader import HiddenLoader
 from stmoe.hw.predictor.predictors import Predictors
 from stmoe.hw.predictor.table_port import TablePort
+from stmoe.hw.register_slice import RegisterSlice
 from stmoe.model.config import EngineConfig
 from stmoe.model.policy import Policy
 from stmoe.model.predictor.stp_config import RowsHome
@@ -106,7 +107,9 @@ class PredictionUnit(wiring.Component):
         m = Module()
         m.submodules.predictors = predictors = Predictors(self.config)
         m.submodules.tables = tables = TablePort(self.config)
-        m.d.comb += self.busy.eq(predictors.busy | tables.busy)
+        # Predictors and prefetch engine lie far apart.
+        m.submodules.apart = self._apart = RegisterSlice(prediction(self.config))
+        m.d.comb += self.busy.eq(predictors.busy | tables.busy | self._apart.o.valid)
         self._choice(m, predictors)
         self._answers(m, predictors)
         self._tables(m, predictors, tables)
@@ -128,9 +131,18 @@ class PredictionUnit(wiring.Component):
         perceptron, hidden = among(Policy.STP, Policy.FUSION), among(Policy.HIDDEN, Policy.FUSION)
         if not self.config.hidden_units:
             hidden = 0
+        # In registers: they go far, and change only while nothing runs.
+        chosen = {name: Signal(name=f"chosen_{name}") for name in ("perceptron", "hidden", "hints", "learns")}
+        m.d.sync += [
+            chosen["perceptron"].eq(perceptron),
+            chosen["hidden"].eq(hidden),
+            chosen["hints"].eq(among(Policy.ORACLE)),
+            chosen["learns"].eq(among(Policy.HT, Policy.CCT, Policy.ST_MOE) | perceptron | hidden),
+        ]
+        perceptron, hidden = chosen["perceptron"], chosen["hidden"]
         m.d.comb += [
-            self.hints.eq(among(Policy.ORACLE)),
-            self.learns.eq(among(Policy.HT, Policy.CCT, Policy.ST_MOE) | perceptron | hidden),
+            self.hints.eq(chosen["hints"]),
+            self.learns.eq(chosen["learns"]),
             self.prefetches.eq(self.learns | self.hints),
             self.states.eq(hidden),
             predictors.shape.eq(self.shape),
@@ -153,7 +165,9 @@ class PredictionUnit(wiring.Component):
             connect(m, flipped(outer), inner)
         for name in ("x_layer", "i_x", "exponent", "weights", "i_state_x", "i_section"):
             m.d.comb += getattr(predictors, name).eq(getattr(self, name))
-        out, answers, hint = self.o_prediction, predictors.o_prediction, self.i_hint
+        apart = self._apart
+        connect(m, predictors.o_prediction, apart.i)
+        out, answers, hint = self.o_prediction, apart.o, self.i_hint
         m.d.comb += [
             out.valid.eq(Mux(self.hints, hint.valid & self.hint_go, answers.valid)),
             out.payload.eq(Mux(self.hints, hint.payload, answers.payload)),
@@ -227,5 +241,5 @@ class PredictionUnit(wiring.Component):
             loader.image_id.eq(params.image_id),
             loader.i_landed.eq(self.i_landed),
             loader.landed_valid.eq(self.landed_valid),
-            self.busy.eq(predictors.busy | tables.busy | loader.loading),
+            self.busy.eq(predictors.busy | tables.busy | loader.loading | self._apart.o.valid),
         ]

@@ -30,6 +30,9 @@ def build(
     board: BoardName,
     seeds: Annotated[int, typer.Option(metavar="N", min=1, help="Placements to try; the best one is taken.")] = 1,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder; left out: build/fpga/NAME.")] = None,
+    clock_mhz: Annotated[
+        float | None, typer.Option(metavar="MHZ", min=1, help="Another clock than the board's own (ulx3s-85f).")
+    ] = None,
 ) -> None:
     """Make a board's bitstream and report.json; what is there from an earlier run is not made again.
 
@@ -39,6 +42,8 @@ def build(
     from stmoe.fpga.flow.board_build import TimingError, build_board
 
     found = find_board(board)
+    if clock_mhz is not None:
+        found = found.at(clock_mhz)
     folder = out or Path("build/fpga") / board
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--out {folder}: is not a folder")

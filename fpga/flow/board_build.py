@@ -8,6 +8,7 @@ from typing import Any
 from stmoe.fpga.boards.board import Board
 from stmoe.fpga.flow.flow import Flow, Say
 from stmoe.fpga.flow.report import SeedResult
+from stmoe.sim.errors import UserError
 
 REPORT = "report.json"
 
@@ -23,7 +24,11 @@ def build_board(board: Board, seeds: int, folder: Path, say: Say) -> dict[str, A
     is a report and no bitstream.
     """
     work, bitstream = folder / "build", folder / f"{board.name}{board.device.suffix}"
-    flow = Flow(board.device, board.files(board.target_hz), work, board.target_hz / 1e6, say)
+    try:
+        files = board.files(board.target_hz)
+    except ValueError as error:
+        raise UserError(f"{board.name} at {board.target_hz / 1e6:g} MHz: {error}") from None
+    flow = Flow(board.device, files, work, board.target_hz / 1e6, say)
     bitstream.unlink(missing_ok=True)
     flow.synthesise()
     results: list[SeedResult] = []

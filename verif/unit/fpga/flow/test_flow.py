@@ -57,7 +57,9 @@ def calls(monkeypatch):
 
 def board(text: str = "design") -> Board:
     files = {"top.il": text, "top.lpf": "", "stmoe_sram.v": ""}
-    return Board(name="board", device=LFE5U_85F, target_hz=int(TARGET_MHZ * 1e6), loader="board", files=lambda: files)
+    return Board(
+        name="board", device=LFE5U_85F, target_hz=int(TARGET_MHZ * 1e6), loader="board", files=lambda clock_hz: files
+    )
 
 
 def build(folder, seeds: int, text: str = "design"):

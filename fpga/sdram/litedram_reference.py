@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from amaranth import Shape
 
 from stmoe.fpga.sdram.chip import CHIPS, SdramChip
 from stmoe.fpga.sdram.compiled import ADDR_BITS, CONTROLLER, compile_system, play
 from stmoe.fpga.sdram.efficiency import BUS_BYTES, OUTSTANDING, expert_loads, summary
-from stmoe.fpga.sdram.pins import ALL_BANKS, Command, mode_register
+from stmoe.fpga.sdram.pins import ALL_BANKS, Command, SdramPins, mode_register
 from stmoe.sim.errors import UserError
 
 
@@ -99,20 +100,8 @@ def verilog(chip: SdramChip, clock_hz: int, postponed: int) -> str:
     top.submodules.bridge = LiteDRAMAXI2Native(axi, port)
 
     pins = {
-        name: Signal(bits, name=f"sdram_{name}")
-        for name, bits in {
-            "cke": 1,
-            "cs_n": 1,
-            "ras_n": 1,
-            "cas_n": 1,
-            "we_n": 1,
-            "ba": 2,
-            "a": 13,
-            "dqm": 2,
-            "dq_o": 16,
-            "dq_oe": 1,
-            "dq_i": 16,
-        }.items()
+        name: Signal(Shape.cast(member.shape).width, name=f"sdram_{name}")
+        for name, member in SdramPins().members.items()
     }
     bus = dfi.Interface(13, 2, 1, 16)
     phase, own = bus.p0, controller.dfi.p0

@@ -5,7 +5,7 @@ from collections import deque
 
 import pytest
 
-from stmoe.fpga.sdram import arbiter
+from stmoe.fpga.sdram import address_arbiter, arbiter
 from stmoe.fpga.sdram.arbiter import AxiArbiter
 from stmoe.verif.unit.bench import simulate
 from stmoe.verif.unit.fpga.sdram.sdram_bench import Burst, Master, checker_process
@@ -141,15 +141,15 @@ def test_each_master_gets_its_own_answers(seed):
 
 
 @pytest.mark.parametrize(
-    ("original", "replacement"),
+    ("module", "original", "replacement"),
     [
-        ("Mux(writer, link.w.wdata, engine.w.wdata)", "link.w.wdata"),
-        ("writes.enable.eq(~writing)", "writes.enable.eq(1)"),
-        ('of(self.out, "id").eq(self.source)', 'of(self.out, "id").eq(0)'),
+        (arbiter, "Mux(writer, link.w.wdata, engine.w.wdata)", "link.w.wdata"),
+        (arbiter, "writes.enable.eq(~writing)", "writes.enable.eq(1)"),
+        (address_arbiter, 'of(self.out, "id").eq(self.source)', 'of(self.out, "id").eq(0)'),
     ],
 )
-def test_a_wrong_route_is_found(monkeypatch, original, replacement):
-    plant(monkeypatch, arbiter, [(original, replacement)])
+def test_a_wrong_route_is_found(monkeypatch, module, original, replacement):
+    plant(monkeypatch, module, [(original, replacement)])
     with pytest.raises((AssertionError, TimeoutError)):
         any(traffic(seed) is None for seed in range(4))
 

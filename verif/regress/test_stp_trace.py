@@ -57,10 +57,10 @@ def test_hardware_equals_the_golden_model_on_long_traces_of_real_models(tmp_path
 
 def test_one_wrong_rounding_is_found(tmp_path, monkeypatch):
     # In the last bit of a step, of odd experts only.
-    original = "step.eq((self.errors[expert] + offset) >> shift)"
+    original = "nudged.eq(self.errors[expert] + offset)"
     plant(
         monkeypatch,
         stp_learning,
-        [(original, "step.eq((self.errors[expert] + (0 if expert & 1 else offset)) >> shift)")],
+        [(original, "nudged.eq(self.errors[expert] + (0 if expert & 1 else offset))")],
     )
     assert check(load(OWN).cut(0, 200), ROWS["lean"], tmp_path).differing

@@ -72,7 +72,7 @@ def test_the_board_is_known_and_without_litedram_says_what_to_install(monkeypatc
     board = known.find_board("ecpix5-85f")
     assert board.target_hz == CLOCK_HZ
     with pytest.raises(UserError, match=r"stmoe\[litedram\]"):
-        board.files()
+        board.files(CLOCK_HZ)
 
 
 def test_it_is_not_simulated_as_a_whole():

@@ -77,13 +77,17 @@ class StpErrors(wiring.Component):
         ]
         used = Signal(lanes, reset_less=True)
         meant = self.i_want.slice[:slice_bits] * lanes
-        m.d.sync += used.eq(
-            Cat(
-                Cat((truth.ids[j] == meant + e) & (j < truth.count) for j in range(config.top_k_max)).any()
-                for e in range(lanes)
+        wanted = Signal()
+        m.d.sync += wanted.eq(self.i_want.valid)
+        with m.If(self.i_want.valid):
+            m.d.sync += used.eq(
+                Cat(
+                    Cat((truth.ids[j] == meant + e) & (j < truth.count) for j in range(config.top_k_max)).any()
+                    for e in range(lanes)
+                )
             )
-        )
         errors = Signal(slice_errors(config), reset_less=True)
-        m.d.sync += [errors[e].eq((used[e] << ERROR_BITS) - kept[e]) for e in range(lanes)]
+        with m.If(wanted):
+            m.d.sync += [errors[e].eq((used[e] << ERROR_BITS) - kept[e]) for e in range(lanes)]
         m.d.comb += self.errors.eq(errors)
         return m

@@ -158,16 +158,19 @@ class RowUpdate(wiring.Component):
             step = Signal(signed(ERROR_BITS + 3 - least), name=f"step_{expert}", reset_less=True)
             bits = max(ERROR_BITS + 3 - least, stp.weight_bits) + 1
             total = Signal(signed(bits), name=f"total_{expert}", reset_less=True)
-            m.d.sync += [
-                nudged.eq(self.errors[expert] + offset),
-                step.eq((nudged >> least) >> shift),
-                total.eq(self.weights[expert] + step),
-            ]
+            # Each stage holds while nothing passes: a simulator need not look at it.
+            with m.If(valid[1]):
+                m.d.sync += nudged.eq(self.errors[expert] + offset)
+            with m.If(valid[2]):
+                m.d.sync += step.eq((nudged >> least) >> shift)
+            with m.If(valid[3]):
+                m.d.sync += total.eq(self.weights[expert] + step)
             # What is above a weight's size is its sign throughout, or else the weight saturates; so does the one value too many.
             negative, above, low = total[-1], total[stp.weight_bits - 1 : -1], total[: stp.weight_bits - 1]
             saturates = Mux(negative, ~above.all() | (low == 0), above.any())
             limit = Mux(negative, -stp.weight_max, stp.weight_max)
-            m.d.sync += moved[expert].eq(Mux(saturates, limit, total))
+            with m.If(valid[4]):
+                m.d.sync += moved[expert].eq(Mux(saturates, limit, total))
         counted = Signal.like(visits, reset_less=True)
         m.d.sync += counted.eq(Mux(visits.all(), 1 << (stp.visit_bits - 1), visits + 1))
         m.d.comb += [

@@ -93,7 +93,7 @@ class StpSums(wiring.Component):
         chooses = self.scan & ~begun
         out = stages[-1]
         m.d.comb += [
-            step.eq(~(out.valid & out.real) | self.o_score.ready),
+            step.eq(self.scan & (~(out.valid & out.real) | self.o_score.ready)),
             turns.eq(step & chooses & (lane == lanes - 1)),
             shifted.eq((chosen >> (stp.fraction_bits - 4)) + 128),
             logistic.total.eq(chosen),

@@ -63,9 +63,12 @@ class ChipRows(wiring.Component):
 
         # Nothing stands between a block RAM and its register: zeros are made behind it.
         addend = Signal(store.o_addend.shape(), reset_less=True)
-        m.d.sync += [addend.valid.eq(stages[added].valid & ~learning), addend.weights.eq(0)]
+        fresh = Signal()
+        m.d.sync += [addend.valid.eq(stages[added].valid & ~learning), fresh.eq(stages[added].valid)]
         with m.If(stages[added].valid):
             m.d.sync += addend.weights.eq(table.weights)
+        with m.Elif(fresh):
+            m.d.sync += addend.weights.eq(0)
 
         # The list to be verified, and whether it is being learned.
         to_learn = Signal.like(lists.written)

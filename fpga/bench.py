@@ -56,7 +56,8 @@ CLOCK_HZ, BAUD = 75_000_000, 3_000_000
 TARGET_MHZ = 100
 BASELINE = Path(__file__).parent / "baselines" / "ecp5.json"
 HISTORY = BASELINE.with_name("history.jsonl")
-PAGE = Path(__file__).parents[1] / "docs" / "results" / "ecp5.md"
+#: Behind the package's link to this folder.
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "results" / "ecp5.md"
 #: Clock period that standard cells are mapped for, ns.
 PERIOD = 10.0
 FIGURES = ("lut", "ff", "bram", "dsp")

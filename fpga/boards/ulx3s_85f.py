@@ -19,8 +19,9 @@ from amaranth_boards.ulx3s import ULX3S_85F_Platform
 from stmoe.fpga.boards.board import Board
 from stmoe.fpga.boards.core import BoardCore
 from stmoe.fpga.boards.pll import Pll, PllPlan
-from stmoe.fpga.boards.ulx3s_core import CLOCK_HZ, NAME, board_core
+from stmoe.fpga.boards.ulx3s_core import BAUD, CLOCK_HZ, NAME, board_core
 from stmoe.fpga.flow.device import LFE5U_85F
+from stmoe.fpga.link.baud import Baud
 from stmoe.hw.export import SRAM_FILE
 from stmoe.hw.memory import sram
 from stmoe.model.presets import PRESETS
@@ -134,11 +135,18 @@ def sources(core: BoardCore) -> Mapping[str, str]:
     return kept | {SRAM_FILE: Path(sram.__file__).with_name(SRAM_FILE).read_text()}
 
 
+def sources_at(clock_hz: int) -> Mapping[str, str]:
+    """``sources`` for a clock; ``ValueError``, before anything is built, if PLL or serial line cannot have it."""
+    PllPlan.find(INPUT_HZ, clock_hz)
+    Baud(clock_hz, BAUD)
+    return sources(board_core(PRESETS[NAME][0], clock_hz))
+
+
 BOARD = Board(
     name=NAME,
     device=LFE5U_85F,
     target_hz=CLOCK_HZ,
     loader="ulx3s",
-    files=lambda clock_hz: sources(board_core(PRESETS[NAME][0], clock_hz)),
+    files=sources_at,
     adjustable=True,
 )

@@ -198,7 +198,7 @@ def main() -> None:
         bench_history.add(HISTORY, measured)
         content = {**result, "units": kept}
         BASELINE.write_text(json.dumps(content, indent=2) + "\n")
-        if PAGE.parent.is_dir():
+        if PAGE.parent.is_dir():  # not in an installed package
             PAGE.write_text(page(content))
 
 

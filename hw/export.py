@@ -15,8 +15,9 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In
 
 import stmoe
-from stmoe.model.config import EngineConfig, ModelShape
+from stmoe.model.config import EngineConfig
 from stmoe.model.register_files import c_header, python_constants
+from stmoe.model.shape import ModelShape
 
 #: Member of the engine's signature → prefix of its ports (or the port's name, for a member that is a single signal).
 ENGINE_PORTS = {

@@ -1,6 +1,6 @@
 """The one configuration object of stmoe.
 
-``EngineConfig`` fixes what is generated (maxima, widths, memories); ``ModelShape`` says which model runs on it, and is
+``EngineConfig`` fixes what is generated (maxima, widths, memories); ``ModelShape`` (``shape.py``) says which model runs on it, and is
 written to registers at run time, up to the generated maxima. Hardware, golden model, simulator, register map and docs
 read these two and nothing else. Derived values are properties; an illegal combination raises ``ValueError`` naming it.
 """
@@ -10,9 +10,8 @@ import json
 from dataclasses import dataclass
 
 from stmoe.model.predictor.stp_config import LEAN, RowsHome, StpConfig
+from stmoe.model.shape import MAX_EXPERTS, MAX_LAYERS, ModelShape, require
 
-MAX_LAYERS = 256
-MAX_EXPERTS = 4096
 MAX_CHUNKS = 4096
 #: Bytes of one 64-bit row of per-unit scales (gate, up and hidden multiplier and shift), docs/numerics.md §3.
 UNIT_SCALE_BYTES = 8
@@ -23,57 +22,6 @@ CHUNK_HEAD_BYTES = 16
 def clog2(n: int) -> int:
     """Bits that count ``n`` different values (at least 1)."""
     return max(1, (n - 1).bit_length())
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(message)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelShape:
-    """The shape of one MoE model, as the engine sees it: its MoE layers only.
-
-    Attributes
-    ----------
-    experts : routed experts in a layer (E).
-    top_k : experts chosen for a token (k).
-    layers : MoE layers (L).
-    d_model : width of the activations (d).
-    d_ff : hidden units of one expert.
-    shared_experts : experts every token passes through with weight 1; they are numbered E, E+1, ….
-    renormalise : softmax over the top-k (True) or over all E (False).
-    routed_scale : factor on the routed weights after the softmax (DeepSeek's ``routed_scaling_factor``), below 16.
-    """
-
-    experts: int
-    top_k: int
-    layers: int
-    d_model: int
-    d_ff: int
-    shared_experts: int = 0
-    renormalise: bool = True
-    routed_scale: float = 1.0
-
-    def __post_init__(self):
-        for name in ("experts", "top_k", "layers", "d_model", "d_ff"):
-            value = getattr(self, name)
-            _require(isinstance(value, int) and value >= 1, f"{name} = {value!r}: must be an integer of at least 1")
-        _require(self.shared_experts >= 0, f"shared_experts = {self.shared_experts}: must not be negative")
-        _require(self.top_k <= self.experts, f"top_k = {self.top_k} > experts = {self.experts}")
-        _require(self.layers <= MAX_LAYERS, f"layers = {self.layers}: at most {MAX_LAYERS}")
-        _require(self.experts_total <= MAX_EXPERTS, f"experts = {self.experts_total}: at most {MAX_EXPERTS}")
-        _require(0 < self.routed_scale < 16, f"routed_scale = {self.routed_scale}: must lie between 0 and 16")
-
-    @property
-    def experts_total(self) -> int:
-        """Routed and shared experts of a layer."""
-        return self.experts + self.shared_experts
-
-    @property
-    def slots(self) -> int:
-        """Experts executed for one token in one layer: top-k and the shared ones."""
-        return self.top_k + self.shared_experts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,79 +85,79 @@ class EngineConfig:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.name not in ("name", "shared_max", "stp", "stp_rows", "stp_lanes", "hidden_units"):
-                _require(
+                require(
                     isinstance(value, int) and value >= 1, f"{field.name} = {value!r}: must be an integer of at least 1"
                 )
-        _require(self.shared_max >= 0, f"shared_max = {self.shared_max}: must not be negative")
-        _require(self.bus_bytes in (8, 16, 32, 64), f"bus_bytes = {self.bus_bytes}: must be 8, 16, 32 or 64")
-        _require(
+        require(self.shared_max >= 0, f"shared_max = {self.shared_max}: must not be negative")
+        require(self.bus_bytes in (8, 16, 32, 64), f"bus_bytes = {self.bus_bytes}: must be 8, 16, 32 or 64")
+        require(
             self.lanes in (self.bus_bytes, 2 * self.bus_bytes, 4 * self.bus_bytes),
             f"lanes = {self.lanes}: must be 1, 2 or 4 times bus_bytes = {self.bus_bytes}",
         )
-        _require(self.top_k_max <= self.experts_max, f"top_k_max = {self.top_k_max} > experts_max = {self.experts_max}")
-        _require(self.layers_max <= MAX_LAYERS, f"layers_max = {self.layers_max}: at most {MAX_LAYERS}")
-        _require(self.experts_total_max <= MAX_EXPERTS, f"experts_max = {self.experts_max}: at most {MAX_EXPERTS}")
-        _require(self.banks & (self.banks - 1) == 0, f"banks = {self.banks}: must be a power of two")
-        _require(self.banks >= self.tiles, f"banks = {self.banks} < tiles = {self.tiles}")
-        _require(self.frames % self.banks == 0, f"frames = {self.frames}: must be a multiple of banks = {self.banks}")
-        _require(
+        require(self.top_k_max <= self.experts_max, f"top_k_max = {self.top_k_max} > experts_max = {self.experts_max}")
+        require(self.layers_max <= MAX_LAYERS, f"layers_max = {self.layers_max}: at most {MAX_LAYERS}")
+        require(self.experts_total_max <= MAX_EXPERTS, f"experts_max = {self.experts_max}: at most {MAX_EXPERTS}")
+        require(self.banks & (self.banks - 1) == 0, f"banks = {self.banks}: must be a power of two")
+        require(self.banks >= self.tiles, f"banks = {self.banks} < tiles = {self.tiles}")
+        require(self.frames % self.banks == 0, f"frames = {self.frames}: must be a multiple of banks = {self.banks}")
+        require(
             self.group_units & (self.group_units - 1) == 0 and self.lanes % self.group_units == 0,
             f"group_units = {self.group_units}: must be a power of two dividing lanes = {self.lanes}",
         )
-        _require(
+        require(
             self.chunk_units & (self.chunk_units - 1) == 0 and self.chunk_units >= 2 * self.group_units,
             f"chunk_units = {self.chunk_units}: must be a power of two, at least twice group_units = {self.group_units}",
         )
-        _require(self.d_max % self.lanes == 0, f"d_max = {self.d_max}: must be a multiple of lanes = {self.lanes}")
-        _require(
+        require(self.d_max % self.lanes == 0, f"d_max = {self.d_max}: must be a multiple of lanes = {self.lanes}")
+        require(
             self.d_ff_max % self.chunk_units == 0,
             f"d_ff_max = {self.d_ff_max}: must be a multiple of chunk_units = {self.chunk_units}",
         )
-        _require(self.chunks_max <= MAX_CHUNKS, f"chunks of an expert = {self.chunks_max}: at most {MAX_CHUNKS}")
-        _require(
+        require(self.chunks_max <= MAX_CHUNKS, f"chunks of an expert = {self.chunks_max}: at most {MAX_CHUNKS}")
+        require(
             self.frames >= (self.slots_max + 1) * self.chunks_max,
             f"frames = {self.frames}: the experts of one token and one more need "
             f"{(self.slots_max + 1) * self.chunks_max} (slots {self.slots_max} x chunks {self.chunks_max})",
         )
-        _require(self.router_slots <= self.layers_max, f"router_slots = {self.router_slots} > layers_max")
-        _require(
+        require(self.router_slots <= self.layers_max, f"router_slots = {self.router_slots} > layers_max")
+        require(
             self.router_slots >= 2 or self.layers_max == 1, f"router_slots = {self.router_slots}: must be at least 2"
         )
-        _require(
+        require(
             self.router_slots == self.layers_max or self.router_slots & (self.router_slots - 1) == 0,
             f"router_slots = {self.router_slots}: must be layers_max = {self.layers_max} or a power of two",
         )
-        _require(
+        require(
             0 <= self.hidden_units < 1 << 15 and self.hidden_units % self.hidden_lanes == 0,
             f"hidden_units = {self.hidden_units}: must be a multiple of hidden_lanes = {self.hidden_lanes} below 2^15, or 0",
         )
-        _require(
+        require(
             self.hidden_lanes & (self.hidden_lanes - 1) == 0 and 2 * self.hidden_lanes >= self.bus_bytes,
             f"hidden_lanes = {self.hidden_lanes}: must be a power of two, at least bus_bytes / 2 = {self.bus_bytes // 2}",
         )
-        _require(
+        require(
             not self.hidden_units
             or self.hidden_slots == self.layers_max
             or (2 <= self.hidden_slots < self.layers_max and self.hidden_slots & (self.hidden_slots - 1) == 0),
             f"hidden_slots = {self.hidden_slots}: must be layers_max = {self.layers_max} or a power of two below",
         )
-        _require(
+        require(
             0 <= self.stp_lanes <= self.experts_max
             and self.experts_max % self.stp_slice == 0
             and self.stp_slices & (self.stp_slices - 1) == 0,
             f"stp_lanes = {self.stp_lanes}: must be experts_max = {self.experts_max} divided by a power of two, or 0",
         )
-        _require(
+        require(
             self.stp_rows is RowsHome.CHIP or self.stp_slices == 1,
             f"stp_lanes = {self.stp_lanes}: rows in DRAM are taken whole, so it must be 0 there",
         )
-        _require(2 <= self.cct_counter_bits <= 6, f"cct_counter_bits = {self.cct_counter_bits}: must be 2 to 6")
-        _require(
+        require(2 <= self.cct_counter_bits <= 6, f"cct_counter_bits = {self.cct_counter_bits}: must be 2 to 6")
+        require(
             self.burst_bytes & (self.burst_bytes - 1) == 0 and self.bus_bytes <= self.burst_bytes <= 1024,
             f"burst_bytes = {self.burst_bytes}: must be a power of two from bus_bytes to 1024",
         )
-        _require(self.burst_bytes // self.bus_bytes <= 256, f"burst_bytes = {self.burst_bytes}: over 256 beats")
-        _require(16 <= self.addr_bits <= 64, f"addr_bits = {self.addr_bits}: must be 16 to 64")
+        require(self.burst_bytes // self.bus_bytes <= 256, f"burst_bytes = {self.burst_bytes}: over 256 beats")
+        require(16 <= self.addr_bits <= 64, f"addr_bits = {self.addr_bits}: must be 16 to 64")
 
     # Model-side maxima.
     @property
@@ -389,14 +337,10 @@ class EngineConfig:
             ("shared_max", "shared_experts"),
         ):
             limit, value = getattr(self, ours), getattr(shape, theirs)
-            _require(value <= limit, f"{theirs} = {value} exceeds {ours} = {limit} of the build {self.name!r}")
-        _require(
-            shape.d_model % self.lanes == 0, f"d_model = {shape.d_model}: must be a multiple of {self.lanes} lanes"
-        )
-        _require(
-            shape.d_model // self.segments >= 4, f"d_model = {shape.d_model}: must be at least {4 * self.segments}"
-        )
-        _require(
+            require(value <= limit, f"{theirs} = {value} exceeds {ours} = {limit} of the build {self.name!r}")
+        require(shape.d_model % self.lanes == 0, f"d_model = {shape.d_model}: must be a multiple of {self.lanes} lanes")
+        require(shape.d_model // self.segments >= 4, f"d_model = {shape.d_model}: must be at least {4 * self.segments}")
+        require(
             shape.d_ff % self.chunk_units == 0, f"d_ff = {shape.d_ff}: must be a multiple of {self.chunk_units} units"
         )
 

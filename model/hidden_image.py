@@ -11,12 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stmoe.model.config import EngineConfig, ModelShape
+from stmoe.model.config import EngineConfig
 from stmoe.model.crc import chunk_crc, chunk_seed, sealed
 from stmoe.model.predictor.hidden import Signal
 from stmoe.model.predictor.next_gate import Gate
 from stmoe.model.predictor.ranker import SHIFT_MAX, RankerLayer
 from stmoe.model.predictor.sections import SIGNALS, SIGNALS_MAX, Section
+from stmoe.model.shape import ModelShape
 
 #: Expert and chunk number in the seed of a section.
 SEED_EXPERT, SEED_CHUNK = 0xFFF, 0xFFE

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stmoe.model.config import CHUNK_HEAD_BYTES, UNIT_SCALE_BYTES, EngineConfig, ModelShape
+from stmoe.model.config import CHUNK_HEAD_BYTES, UNIT_SCALE_BYTES, EngineConfig
 from stmoe.model.crc import chunk_crc, chunk_seed, crc32c, router_seed
 from stmoe.model.moe import QuantisedExpert, QuantisedLayer, QuantisedModel, check_layer, dimensions
 from stmoe.model.numerics import ROUTED_SCALE_FRAC, SCALE_BITS, SHIFT_BITS
+from stmoe.model.shape import ModelShape
 
 MAGIC = b"STMOEIMG"
 VERSION = 1

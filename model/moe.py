@@ -12,7 +12,6 @@ import numpy as np
 from crc32c import crc32c
 from numpy.typing import NDArray
 
-from stmoe.model.config import ModelShape
 from stmoe.model.numerics import (
     ONE_WEIGHT,
     ROUTED_SCALE_FRAC,
@@ -28,6 +27,7 @@ from stmoe.model.numerics import (
     to_x8,
 )
 from stmoe.model.router import Routing, route
+from stmoe.model.shape import ModelShape
 
 Int8s = NDArray[np.int8]
 

@@ -7,7 +7,7 @@ is planned anew with what is in the buffer by then and what is left of the budge
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from stmoe.model.config import ModelShape
+from stmoe.model.shape import ModelShape
 
 #: A predicted expert: layer, expert, score.
 Predicted = tuple[int, int, int]

@@ -6,8 +6,9 @@ Shapes: the models' published ``config.json``; sizes of memories are ours and ar
 from dataclasses import replace
 from typing import Any
 
-from stmoe.model.config import EngineConfig, ModelShape
+from stmoe.model.config import EngineConfig
 from stmoe.model.predictor.stp_config import LEAN, StpConfig
+from stmoe.model.shape import ModelShape
 
 #: The project's own model (model/weights).
 DEMO_SHAPE = ModelShape(experts=32, top_k=4, layers=6, d_model=192, d_ff=96)

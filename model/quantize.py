@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stmoe.model.config import ModelShape
 from stmoe.model.moe import QuantisedExpert, QuantisedLayer, QuantisedModel, check_layer
 from stmoe.model.numerics import (
     GATE_FRAC,
@@ -26,6 +25,7 @@ from stmoe.model.numerics import (
     quantise_activations,
 )
 from stmoe.model.reference import Positions, Reference
+from stmoe.model.shape import ModelShape
 
 Floats = NDArray[np.floating]
 

@@ -4,11 +4,12 @@ Registers are words of 32 bits on a 12-bit address. Offsets and fields are the s
 read-only capabilities follow the ``EngineConfig``.
 """
 
-from stmoe.model.config import EngineConfig, ModelShape
+from stmoe.model.config import EngineConfig
 from stmoe.model.counters import COUNTERS
 from stmoe.model.numerics import ROUTED_SCALE_FRAC
 from stmoe.model.policy import Policy
 from stmoe.model.register_types import Access, Field, Register, RegisterMap
+from stmoe.model.shape import ModelShape
 
 #: "STMO", readable in a memory dump.
 ID_VALUE = int.from_bytes(b"STMO", "little")

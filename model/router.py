@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stmoe.model.config import ModelShape
 from stmoe.model.numerics import (
     LOGIT_FAR,
     ROUTED_SCALE_FRAC,
@@ -20,6 +19,7 @@ from stmoe.model.numerics import (
     rsr,
     shift,
 )
+from stmoe.model.shape import ModelShape
 
 
 @dataclass(frozen=True, eq=False)

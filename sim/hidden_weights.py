@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Sequence
 
-from stmoe.model.config import EngineConfig, ModelShape
+from stmoe.model.config import EngineConfig
 from stmoe.model.hidden_image import HiddenImage
 from stmoe.model.predictor import project
 from stmoe.model.predictor.hidden import Signal
 from stmoe.model.predictor.sections import Section, sections_of
+from stmoe.model.shape import ModelShape
 from stmoe.sim.errors import UserError
 
 #: By the names of ``stmoe predict``; read when they are needed.

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from stmoe.model.config import EngineConfig, ModelShape
+from stmoe.model.config import EngineConfig
 from stmoe.model.images import pack
 from stmoe.model.policy import Policy
 from stmoe.model.presets import DEMO_SHAPE
 from stmoe.model.quantize import random_activations, random_model
+from stmoe.model.shape import ModelShape
 from stmoe.sim.build import Build, BuildOptions
 from stmoe.sim.dram.points import operating_point
 from stmoe.sim.engine import Engine

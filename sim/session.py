@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from stmoe.model.config import EngineConfig, ModelShape
+from stmoe.model.config import EngineConfig
 from stmoe.model.error_codes import ErrorCode
 from stmoe.model.images import ALIGNMENT, ImageHeader, ImageLayout, check_image, read_header
 from stmoe.model.moe import LayerResult
@@ -17,6 +17,7 @@ from stmoe.model.policy import Policy
 from stmoe.model.predictor.st_moe import LITERAL, Params
 from stmoe.model.predictor.tables import TableImage, image_under
 from stmoe.model.registers import address_values, register_map, shape_values
+from stmoe.model.shape import ModelShape
 from stmoe.sim.engine import Engine, EngineError
 from stmoe.sim.errors import UserError
 from stmoe.sim.messages import Activations, Announcement, Hint, Result, State

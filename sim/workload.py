@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stmoe.model.config import ModelShape
 from stmoe.model.moe import LayerResult, QuantisedModel, moe_layer
 from stmoe.model.numerics import Y_FRAC, quantise_activations
 from stmoe.model.predictor.hidden import unit_rms
 from stmoe.model.reference import Cache, Positions, Reference
+from stmoe.model.shape import ModelShape
 
 #: (layer, sequence, token, x16 [d], exponent) → the layer's result, from whatever computes it.
 LayerFunction = Callable[[int, int, int, NDArray[np.int64], int], LayerResult]

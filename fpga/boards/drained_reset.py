@@ -18,7 +18,7 @@ COUNT_BITS = 8
 class DrainedReset(wiring.Component):
     """Between the engine and the memory: lets everything pass; on request no new burst, then a reset of the engine.
 
-    Latency: none for AXI; a reset begins when the last answer is in, or ``2`` cycles after the request, and lasts ``RESET_CYCLES``.
+    Latency: none for AXI; a reset begins 2 cycles after the last answer, or 3 after the request, and lasts ``RESET_CYCLES``.
     Backpressure: addresses wait during a reset. A request during a reset has no effect. A write whose data never come is waited for
     without end. Reset: nothing outstanding, no reset of the engine.
 

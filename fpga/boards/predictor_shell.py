@@ -12,8 +12,9 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from stmoe.hw.predictor.st_moe import StMoePredictor
-from stmoe.model.config import EngineConfig, ModelShape
+from stmoe.model.config import EngineConfig
 from stmoe.model.predictor.st_moe import Params
+from stmoe.model.shape import ModelShape
 
 SYNC, END, REFUSED = 0xA5, 0xFF, 0xFE
 #: Bytes of a request between the sync byte and the ids.

@@ -37,8 +37,8 @@ from stmoe.model.predictor.tables import Table
 class PredictionUnit(wiring.Component):
     """Routings, words and states in, predictions out, by the policy in charge; hints under policy ``oracle``.
 
-    Timing and backpressure are those of ``Predictors``, of ``TablePort`` for commands. Reset forgets everything; it must not come while
-    ``writing`` or while a fetch is outstanding.
+    Timing and backpressure are those of ``Predictors``, a cycle later (``RegisterSlice``), of ``TablePort`` for commands. Reset forgets
+    everything; it must not come while ``writing`` or while a fetch is outstanding.
 
     Members
     -------

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from stmoe.model.config import EngineConfig, ModelShape
+from stmoe.model.config import EngineConfig
 from stmoe.model.presets import PRESETS, preset
+from stmoe.model.shape import ModelShape
 from stmoe.sim.errors import UserError
 
 NAME = "presets"

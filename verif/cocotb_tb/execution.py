@@ -9,12 +9,12 @@ import cocotb
 import numpy as np
 
 from stmoe.model.buffer import ExpertBuffer, Landing
-from stmoe.model.config import ModelShape
 from stmoe.model.policy import POLICY_BY_LABEL, Policy
 from stmoe.model.predictor.st_moe import LITERAL, tuned
 from stmoe.model.predictor.stp_config import THRESHOLD, WORD_BITS
 from stmoe.model.quantize import random_model
 from stmoe.model.router import Routing, route
+from stmoe.model.shape import ModelShape
 from stmoe.sim.messages import Announcement, Hint
 from stmoe.sim.session import Setting, hidden_address
 from stmoe.verif.cocotb_tb.bench import CONFIG, SEED, SHAPE, TB

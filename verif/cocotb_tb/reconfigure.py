@@ -2,9 +2,9 @@
 
 import cocotb
 
-from stmoe.model.config import ModelShape
 from stmoe.model.policy import Policy
 from stmoe.model.quantize import random_model
+from stmoe.model.shape import ModelShape
 from stmoe.sim.session import Setting
 from stmoe.verif.cocotb_tb.bench import SEED, TB
 

@@ -5,12 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from stmoe.model.config import ModelShape
 from stmoe.model.counters import COUNTER_BY_NAME
 from stmoe.model.policy import Policy
 from stmoe.model.predictor.st_moe import tuned
 from stmoe.model.presets import preset
 from stmoe.model.quantize import random_model
+from stmoe.model.shape import ModelShape
 from stmoe.sim.compiled import compile_engine
 from stmoe.sim.dram.config import fixed
 from stmoe.sim.engine import Engine

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from stmoe.hw.compute.tile import chunk_cycles
-from stmoe.model.config import ModelShape
 from stmoe.model.images import pack
 from stmoe.model.policy import Policy
 from stmoe.model.presets import preset
 from stmoe.model.quantize import random_activations, random_model
+from stmoe.model.shape import ModelShape
 from stmoe.sim.compiled import compile_engine
 from stmoe.sim.dram.config import fixed
 from stmoe.sim.engine import Engine

@@ -9,7 +9,6 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from stmoe.model.config import ModelShape
 from stmoe.model.hidden_image import HiddenImage
 from stmoe.model.images import pack
 from stmoe.model.moe import QuantisedModel, moe_layer
@@ -19,6 +18,7 @@ from stmoe.model.predictor.hidden_unit import HiddenUnit
 from stmoe.model.predictor.st_moe import LITERAL
 from stmoe.model.presets import preset
 from stmoe.model.quantize import random_activations, random_model
+from stmoe.model.shape import ModelShape
 from stmoe.sim.compiled import compile_engine
 from stmoe.sim.dram.config import fixed
 from stmoe.sim.engine import Engine, EngineError

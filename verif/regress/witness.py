@@ -9,13 +9,14 @@ import collections
 import numpy as np
 
 from stmoe.model.buffer import ExpertBuffer, Landing
-from stmoe.model.config import EngineConfig, ModelShape
+from stmoe.model.config import EngineConfig
 from stmoe.model.images import pack
 from stmoe.model.moe import LayerResult, QuantisedModel, moe_layer
 from stmoe.model.policy import Policy
 from stmoe.model.predictor.st_moe import StMoe
 from stmoe.model.prefetch import rank
 from stmoe.model.quantize import random_activations
+from stmoe.model.shape import ModelShape
 from stmoe.sim.engine import Engine
 from stmoe.sim.session import Session, Setting
 from stmoe.verif.answer_log import AnswerLog

@@ -8,9 +8,9 @@ from stmoe.hw.buffer import demand
 from stmoe.hw.buffer.demand import DemandLoader
 from stmoe.hw.layouts import BufferOp, Destination
 from stmoe.model.buffer import ExpertBuffer, Landing, Response
-from stmoe.model.config import ModelShape
 from stmoe.model.images import ImageLayout
 from stmoe.model.presets import preset
+from stmoe.model.shape import ModelShape
 from stmoe.verif.unit.bench import receive, send, simulate
 from stmoe.verif.unit.buffer.tight import TIGHT
 from stmoe.verif.unit.memory.expert_image import image_values

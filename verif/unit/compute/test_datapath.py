@@ -9,13 +9,14 @@ from amaranth import Mux
 from stmoe.hw.compute import accumulator, contribution, reader, rescale, tile
 from stmoe.hw.compute.datapath import ExpertDatapath
 from stmoe.model import quantize
-from stmoe.model.config import EngineConfig, ModelShape
+from stmoe.model.config import EngineConfig
 from stmoe.model.images import pack_expert
 from stmoe.model.moe import combine as golden_combine
 from stmoe.model.moe import contribution as golden_contribution
 from stmoe.model.moe import expert_accumulate
 from stmoe.model.numerics import to_x8
 from stmoe.model.presets import preset
+from stmoe.model.shape import ModelShape
 from stmoe.verif.unit.bench import receive, simulate
 
 TEST, TEST_SHAPE = preset("test")

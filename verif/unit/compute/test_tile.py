@@ -13,11 +13,12 @@ from stmoe.hw.compute import hidden, reader, tile
 from stmoe.hw.compute.ports import ACCUMULATOR_LATENCY
 from stmoe.hw.compute.tile import DONE_LATENCY, Tile, chunk_cycles
 from stmoe.model import quantize
-from stmoe.model.config import EngineConfig, ModelShape
+from stmoe.model.config import EngineConfig
 from stmoe.model.images import pack_expert
 from stmoe.model.moe import QuantisedExpert, chunk_accumulate
 from stmoe.model.numerics import to_x8
 from stmoe.model.presets import preset
+from stmoe.model.shape import ModelShape
 from stmoe.verif.unit.bench import simulate
 
 TEST, TEST_SHAPE = preset("test")

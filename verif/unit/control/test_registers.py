@@ -12,13 +12,14 @@ from stmoe.hw.control.axilite import OKAY, SLVERR, AxiLite, AxiLiteSlave
 from stmoe.hw.control.registers import RegisterFile
 from stmoe.hw.control.settings import error_event
 from stmoe.hw.control.start_check import StartCheck
-from stmoe.model.config import EngineConfig, ModelShape
+from stmoe.model.config import EngineConfig
 from stmoe.model.counters import COUNTERS
 from stmoe.model.error_codes import ConfigRule, ErrorCode
 from stmoe.model.policy import Policy
 from stmoe.model.presets import PRESETS, preset
 from stmoe.model.register_types import ADDRESS_BITS, Access
 from stmoe.model.registers import LOCKED_REGISTERS, address_values, register_map, shape_values
+from stmoe.model.shape import ModelShape
 from stmoe.model.start_rules import broken_rule
 from stmoe.verif.unit.bench import simulate
 from stmoe.verif.unit.control.manager import AxiLiteManager

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from stmoe.model.config import EngineConfig, ModelShape, clog2
+from stmoe.model.config import EngineConfig, clog2
 from stmoe.model.policy import POLICY_BY_LABEL, Policy
+from stmoe.model.shape import ModelShape
 
 SHAPE = ModelShape(experts=8, top_k=2, layers=3, d_model=32, d_ff=16)
 

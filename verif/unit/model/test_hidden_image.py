@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stmoe.model.config import EngineConfig, ModelShape
+from stmoe.model.config import EngineConfig
 from stmoe.model.crc import crc32c_table, sealed
 from stmoe.model.hidden_image import HiddenImage, section_seed
 from stmoe.model.predictor import project
@@ -16,6 +16,7 @@ from stmoe.model.predictor.next_gate import Gate
 from stmoe.model.predictor.ranker import RANKERS, RankerLayer
 from stmoe.model.predictor.sections import Section, sections_of
 from stmoe.model.presets import PRESETS, TEST_SHAPE
+from stmoe.model.shape import ModelShape
 
 TEST, _ = PRESETS["test"]
 DEMO, DEMO_SHAPE = PRESETS["demo"]

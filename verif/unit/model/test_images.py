@@ -6,12 +6,13 @@ import time
 import numpy as np
 import pytest
 
-from stmoe.model.config import EngineConfig, ModelShape
+from stmoe.model.config import EngineConfig
 from stmoe.model.crc import chunk_crc, chunk_seed, crc32c, router_seed
 from stmoe.model.images import HEADER_BYTES, ImageLayout, check_image, pack, read_header, unpack
 from stmoe.model.moe import QuantisedModel
 from stmoe.model.presets import PRESETS, preset
 from stmoe.model.quantize import random_model
+from stmoe.model.shape import ModelShape
 
 TEST, TEST_SHAPE = preset("test")
 WIDE = EngineConfig(

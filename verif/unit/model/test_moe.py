@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stmoe.model import moe
-from stmoe.model.config import ModelShape
 from stmoe.model.moe import (
     QuantisedModel,
     check_layer,
@@ -23,6 +22,7 @@ from stmoe.model.moe import (
 from stmoe.model.numerics import saturate, silu_table, to_x8
 from stmoe.model.quantize import random_activations, random_model
 from stmoe.model.router import Routing
+from stmoe.model.shape import ModelShape
 
 PLAIN = ModelShape(experts=8, top_k=2, layers=2, d_model=32, d_ff=16)
 SHARED = ModelShape(

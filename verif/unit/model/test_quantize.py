@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 import pytest
 
-from stmoe.model.config import ModelShape
 from stmoe.model.moe import moe_layer_batch
 from stmoe.model.numerics import quantise_activations
 from stmoe.model.quantize import (
@@ -21,6 +20,7 @@ from stmoe.model.quantize import (
     random_activations,
     random_model,
 )
+from stmoe.model.shape import ModelShape
 
 PLAIN = ModelShape(experts=8, top_k=2, layers=1, d_model=64, d_ff=32)
 SHARED = ModelShape(

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from stmoe.model import router
-from stmoe.model.config import ModelShape
 from stmoe.model.quantize import quantise_router
 from stmoe.model.router import route
+from stmoe.model.shape import ModelShape
 
 SHAPES = [
     ModelShape(experts=8, top_k=2, layers=1, d_model=32, d_ff=16),

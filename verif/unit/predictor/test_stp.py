@@ -15,11 +15,12 @@ from stmoe.hw.predictor import stp as rtl
 from stmoe.hw.predictor import stp_errors, stp_learning, stp_sources, stp_sums
 from stmoe.hw.predictor.rows import chip, list_walk, slices
 from stmoe.hw.predictor.stp import StpPredictor
-from stmoe.model.config import EngineConfig, ModelShape
+from stmoe.model.config import EngineConfig
 from stmoe.model.predictor.interface import Routing
 from stmoe.model.predictor.stp import Stp
 from stmoe.model.predictor.stp_config import LEAN, PAIRS, StpConfig
 from stmoe.model.presets import preset
+from stmoe.model.shape import ModelShape
 from stmoe.verif.unit.bench import receive, send, simulate
 from stmoe.verif.unit.mutant import plant
 

@@ -12,10 +12,11 @@ from stmoe.hw.layouts import Destination, TableCommand
 from stmoe.hw.predictor import stp as rtl
 from stmoe.hw.predictor import stp_sources
 from stmoe.hw.predictor.rows import dram, duplicates, fetcher, sealer
-from stmoe.model.config import EngineConfig, ModelShape
+from stmoe.model.config import EngineConfig
 from stmoe.model.crc import chunk_crc
 from stmoe.model.predictor.stp_config import RowsHome
 from stmoe.model.predictor.tables import StpRowsImage
+from stmoe.model.shape import ModelShape
 from stmoe.verif.axi_checker import AxiReadChecker, AxiWriteChecker
 from stmoe.verif.unit.bench import receive, send, simulate
 from stmoe.verif.unit.memory.axi_slave import ReadSlave, WriteSlave

@@ -12,12 +12,13 @@ import pytest
 
 from stmoe.hw.layouts import LandedStatus, TableCommand
 from stmoe.hw.predictor import predictors, table_loader, table_port, table_saver, table_walk
-from stmoe.model.config import EngineConfig, ModelShape
+from stmoe.model.config import EngineConfig
 from stmoe.model.crc import crc32c_table
 from stmoe.model.policy import Policy
 from stmoe.model.predictor.stp import Stp
 from stmoe.model.predictor.tables import CctImage, StpImage, Table, image_under
 from stmoe.model.presets import PRESETS, preset
+from stmoe.model.shape import ModelShape
 from stmoe.verif.unit.bench import receive, send, simulate
 from stmoe.verif.unit.mutant import plant, planted
 from stmoe.verif.unit.predictor.test_stp import Stream, expected, stream, twin_of

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from stmoe.hw.prefetch import candidates as candidates_module
 from stmoe.hw.prefetch.candidates import Candidates
-from stmoe.model.config import EngineConfig, ModelShape
+from stmoe.model.config import EngineConfig
 from stmoe.model.prefetch import rank
 from stmoe.model.presets import preset
+from stmoe.model.shape import ModelShape
 from stmoe.verif.unit.bench import send, simulate
 from stmoe.verif.unit.mutant import planted
 

@@ -19,11 +19,11 @@ from stmoe.hw.prefetch import loading as loading_module
 from stmoe.hw.prefetch import settlement as settlement_module
 from stmoe.hw.prefetch.engine import PrefetchEngine
 from stmoe.model.buffer import ExpertBuffer, Landing
-from stmoe.model.config import ModelShape
 from stmoe.model.images import ImageLayout
 from stmoe.model.predictor.running_calibration import RunningCalibration
 from stmoe.model.prefetch import Plan, plan, rank, verify
 from stmoe.model.presets import preset
+from stmoe.model.shape import ModelShape
 from stmoe.verif.unit.bench import receive, send, simulate
 from stmoe.verif.unit.buffer.tight import TIGHT
 from stmoe.verif.unit.memory.expert_image import image_values

@@ -12,9 +12,10 @@ from amaranth import ResetInserter, Signal
 
 from stmoe.hw.router import matvec, softmax, topk
 from stmoe.hw.router.router import RouterUnit
-from stmoe.model.config import EngineConfig, ModelShape
+from stmoe.model.config import EngineConfig
 from stmoe.model.presets import preset
 from stmoe.model.router import Routing, route
+from stmoe.model.shape import ModelShape
 from stmoe.verif.unit.bench import receive, send, simulate
 from stmoe.verif.unit.mutant import planted
 

@@ -14,7 +14,7 @@ from amaranth.lib.wiring import Component, Out, connect
 from stmoe.hw.layouts import Destination, LandedStatus
 from stmoe.hw.predictor.hidden.loader import HiddenLoader
 from stmoe.hw.predictor.hidden.unit import HiddenPredictor
-from stmoe.model.config import EngineConfig, ModelShape
+from stmoe.model.config import EngineConfig
 from stmoe.model.crc import chunk_seed
 from stmoe.model.hidden_image import HiddenImage
 from stmoe.model.numerics import Ints
@@ -24,6 +24,7 @@ from stmoe.model.predictor.next_gate import Gate
 from stmoe.model.predictor.ranker import RankerLayer
 from stmoe.model.predictor.sections import Section
 from stmoe.model.presets import preset
+from stmoe.model.shape import ModelShape
 from stmoe.verif.unit.bench import simulate
 
 BASE, IMAGE_ID = 0x8000, 0x5A5A_0001

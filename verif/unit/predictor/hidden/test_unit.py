@@ -11,9 +11,10 @@ import pytest
 
 from stmoe.hw.predictor.hidden import answer, dot, factors, rounding, rows, unit, vectors
 from stmoe.hw.predictor.hidden.factors import factor_words
-from stmoe.model.config import EngineConfig, ModelShape, clog2
+from stmoe.model.config import EngineConfig, clog2
 from stmoe.model.predictor.ranker import RankerLayer
 from stmoe.model.predictor.sections import Section
+from stmoe.model.shape import ModelShape
 from stmoe.verif.unit.mutant import plant
 from stmoe.verif.unit.predictor.hidden.bench import (
     FULL,

@@ -17,7 +17,7 @@ from stmoe.fpga.yosys import run as run_yosys
 SYNTHESIS_TIMEOUT = 4 * 3600
 #: Files a placement leaves, beside what the device names.
 RESULT, REPORT, LOG, KEY = "result.json", "nextpnr.json", "nextpnr.log", "key"
-NETLIST = "netlist.json"
+NETLIST, DELAYS = "netlist.json", "delays.sdf"
 
 Say = Callable[[str], None]
 
@@ -67,25 +67,45 @@ class Flow:
 
     def place(self, seed: int) -> SeedResult:
         """Place and route with a seed, unless that was done."""
-        device, folder = self.device, self.folder / f"seed-{seed}"
-        options = [*device.options, "--freq", str(self.target_mhz), "--timing-allow-fail", "--seed", str(seed)]
-        key = digest(str(_kept(self.folder)), self.versions[device.tools.replace("_", "-")], *options)
+        device, here = self.device, f"seed-{seed}"
+        folder = self.folder / here
+        outputs = ["--report", f"{here}/{REPORT}", device.placed[0], f"{here}/{device.placed[1]}"]
+        key = self._key(seed)
         if _kept(folder) == key:
             return SeedResult(**json.loads((folder / RESULT).read_text()))
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        here = folder.name
-        arguments = [*options, "--json", NETLIST, "--quiet", "--log", f"{here}/{LOG}", "--report", f"{here}/{REPORT}"]
-        arguments += [device.placed[0], f"{here}/{device.placed[1]}"]
-        option, constraints = device.constraints
-        arguments += [option, constraints] if constraints in self.files else [f"{option}-allow-unconstrained"]
         self.say(f"nextpnr, seed {seed}")
         began = time.monotonic()
-        run_tool(device.tools, device.placer, arguments, self.folder)
+        self._run(folder, seed, outputs)
         result = read_report(folder / REPORT, device, seed, time.monotonic() - began)
         (folder / RESULT).write_text(json.dumps(dataclasses.asdict(result), indent=2) + "\n")
         (folder / KEY).write_text(key)
         return result
+
+    def delays(self, seed: int) -> Path:
+        """Place with a seed, without routing, unless that was done; the file with the delays (SDF), as the placer estimates them."""
+        folder = self.folder / f"placed-{seed}"
+        key = self._key(seed)
+        if _kept(folder) != key:
+            self.say(f"nextpnr, seed {seed}, placement")
+            self._run(folder, seed, ["--no-route", "--sdf", f"{folder.name}/{DELAYS}"])
+            (folder / KEY).write_text(key)
+        return folder / DELAYS
+
+    def _options(self, seed: int) -> list[str]:
+        return [*self.device.options, "--freq", str(self.target_mhz), "--timing-allow-fail", "--seed", str(seed)]
+
+    def _key(self, seed: int) -> str:
+        version = self.versions[self.device.tools.replace("_", "-")]
+        return digest(str(_kept(self.folder)), version, *self._options(seed))
+
+    def _run(self, folder: Path, seed: int, outputs: Sequence[str]) -> None:
+        """The placer, into a new ``folder``."""
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        arguments = [*self._options(seed), "--json", NETLIST, "--quiet", "--log", f"{folder.name}/{LOG}", *outputs]
+        option, constraints = self.device.constraints
+        arguments += [option, constraints] if constraints in self.files else [f"{option}-allow-unconstrained"]
+        run_tool(self.device.tools, self.device.placer, arguments, self.folder)
 
     def pack(self, seed: int, bitstream: Path) -> None:
         """The bitstream of a seed."""

@@ -1,0 +1,62 @@
+"""What holds a board's clock: the longest ways between its blocks after placement, long before the router would tell.
+
+    python -m stmoe.fpga.ways --board ulx3s-85f
+
+synthesises and places as ``stmoe fpga build`` does, does not route, and prints a line a pair of blocks. What is there is not made
+again. Needs the extra ``fpga``. Delays are the placer's estimates, at the slowest corner.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from stmoe.fpga.boards.known import find_board
+from stmoe.fpga.flow.flow import Flow
+from stmoe.fpga.flow.ways import Way, longest_ways
+from stmoe.sim.errors import UserError
+
+
+def lines(ways: list[Way], steps: bool) -> list[str]:
+    """A line a pair of blocks; with ``steps``, one more for the cells on the way."""
+    shown = []
+    for way in ways:
+        shown.append(f"{way.ns:6.2f} ns, {way.ends:5} ends: {way.start} -> {way.end}")
+        if steps:
+            shown.append("           " + " | ".join(f"{name} {time:.1f}" for name, time in way.steps))
+    return shown
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--board", required=True, help="ulx3s-85f, ecpix5-85f")
+    parser.add_argument("--out", type=Path, help="folder of the build; left out: build/fpga/NAME")
+    parser.add_argument("--seed", type=int, default=1, help="of the placer; left out: 1")
+    parser.add_argument(
+        "--over", type=float, metavar="NS", help="report longer ways; left out: a period of the board's clock"
+    )
+    parser.add_argument("--steps", action="store_true", help="show the cells on each way")
+    options = parser.parse_args()
+    try:
+        board = find_board(options.board)
+        folder = (options.out or Path("build/fpga") / board.name) / "build"
+        flow = Flow(
+            board.device,
+            board.files(board.target_hz),
+            folder,
+            board.target_hz / 1e6,
+            lambda text: print(text, file=sys.stderr),
+        )
+        flow.synthesise()
+        with flow.delays(options.seed).open() as sdf:
+            ways = longest_ways(sdf, options.over or 1e9 / board.target_hz)
+    except (UserError, ValueError) as error:
+        print(f"stmoe: {error}", file=sys.stderr)
+        sys.exit(2)
+    except RuntimeError as error:
+        sys.exit(f"stmoe: {error}")
+    print("\n".join(lines(ways, options.steps)) or "none")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""A memory of many blocks, for an FPGA on which it reaches from one side to the other.
+
+A block of its own has registers on every side, so that no way across the chip shares a cycle with a memory or with the choice among
+blocks: a block RAM of the ECP5 alone takes 5.8 ns of a cycle (nextpnr's model of speed grade 6; FPGA-DS-02012).
+"""
+
+# Component members come from the signature at run time: pyright cannot see them.
+# pyright: reportAttributeAccessIssue=false
+
+from amaranth import Array, Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from stmoe.hw.compute.pipeline import delayed
+from stmoe.hw.memory.sram import Sram
+from stmoe.model.config import clog2
+
+#: Words of a block: as deep as the narrow block RAMs of the ECP5.
+BLOCK_WORDS = 2048
+#: Cycles from ``read_en`` to ``read_data``: a register in front of the blocks, the block, its register, one behind the choice.
+BLOCK_LATENCY = 4
+
+
+class BlockSram(wiring.Component):
+    """One-write, one-read synchronous memory, with registers in between.
+
+    A write and a read can start every cycle. ``read_data`` follows ``read_en`` by ``BLOCK_LATENCY`` cycles and means nothing at other
+    times. A word may be read from the cycle after it was written. Reset: nothing is being read or written; words stay.
+
+    Parameters
+    ----------
+    width : bits of a word.
+    depth : words.
+    block_words : words of a block, a power of two.
+
+    Members
+    -------
+    write_en, write_addr, write_data : write port.
+    read_en, read_addr, read_data : read port.
+    """
+
+    def __init__(self, width: int, depth: int, block_words: int = BLOCK_WORDS):
+        if width < 1 or depth < 1:
+            raise ValueError(f"width = {width}, depth = {depth}: must be at least 1")
+        if block_words < 1 or block_words & (block_words - 1):
+            raise ValueError(f"block_words = {block_words}: must be a power of two")
+        self.width, self.depth, self.block_words = width, depth, block_words
+        super().__init__(
+            {
+                "write_en": In(1),
+                "write_addr": In(clog2(depth)),
+                "write_data": In(width),
+                "read_en": In(1),
+                "read_addr": In(clog2(depth)),
+                "read_data": Out(width),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        within = min(len(self.read_addr), self.block_words.bit_length() - 1)
+        read_addr, write_addr = (Signal(within, name=f"{side}_addr_1", reset_less=True) for side in ("read", "write"))
+        write_data = Signal(self.width, name="write_data_1", reset_less=True)
+        m.d.sync += [
+            read_addr.eq(self.read_addr),
+            write_addr.eq(self.write_addr),
+            write_data.eq(self.write_data),
+        ]
+        words = []
+        for i in range(-(-self.depth // self.block_words)):
+            block = Sram(self.width, min(self.block_words, self.depth - i * self.block_words))
+            m.submodules[f"block_{i}"] = block
+            reads, there, writes = (Signal(name=f"{what}_{i}") for what in ("reads", "there", "writes"))
+            word = Signal(self.width, name=f"word_{i}", reset_less=True)
+            m.d.sync += [
+                reads.eq(self.read_en & (self.read_addr[within:] == i)),
+                writes.eq(self.write_en & (self.write_addr[within:] == i)),
+                there.eq(reads),
+            ]
+            m.d.comb += [
+                block.read_en.eq(reads),
+                block.read_addr.eq(read_addr),
+                block.write_en.eq(writes),
+                block.write_addr.eq(write_addr),
+                block.write_data.eq(write_data),
+            ]
+            with m.If(there):
+                m.d.sync += word.eq(block.read_data)
+            words.append(word)
+        chosen = Array(words)[delayed(m, self.read_addr[within:], BLOCK_LATENCY - 1, "block")[-1]]
+        read_data = Signal(self.width, name="chosen", reset_less=True)
+        m.d.sync += read_data.eq(chosen)
+        m.d.comb += self.read_data.eq(read_data)
+        return m

@@ -22,13 +22,14 @@ from stmoe.hw.control.frontend import Frontend, axis_layout
 from stmoe.hw.control.result import Result
 from stmoe.hw.control.sequencer import Phase, Sequencer
 from stmoe.hw.control.settings import error_event, params_layout
-from stmoe.hw.layouts import Destination, fetch_request, shape_layout
+from stmoe.hw.layouts import Destination, buffer_response, fetch_request, landed, shape_layout
 from stmoe.hw.memory.axi import Axi
 from stmoe.hw.memory.dma import DmaReader
 from stmoe.hw.memory.merge import Merge
 from stmoe.hw.predictor.prediction import PredictionUnit
 from stmoe.hw.prefetch.engine import PrefetchEngine
 from stmoe.hw.prefetch.window_limit import WindowLimit
+from stmoe.hw.register_slice import RegisterSlice
 from stmoe.hw.router.loader import RouterLoader
 from stmoe.hw.router.router import RouterUnit
 from stmoe.model.config import EngineConfig
@@ -52,7 +53,7 @@ class Core(wiring.Component):
     clear_tables, save_tables, load_tables : In, pulses: the predictor forgets; its tables go to DRAM, come from there.
     i_axis, o_axis : message streams.
     axi : AXI4 master.
-    transferring : Out, level: a fetch is outstanding, or tables are being written.
+    transferring : Out, level: a fetch is outstanding, or tables are being written; up to 2 cycles after ``running`` fell it may rise.
     tables_busy : Out, level: a command for the tables is not done. ``tables_done``: Out, pulse: a save or load is.
     quiescent : Out, level: nothing changes until a message comes.
     done : Out, pulse: a result's last beat was taken.
@@ -97,6 +98,8 @@ class Core(wiring.Component):
         m.submodules.dma = self.dma = DmaReader(config)
         m.submodules.datapath = self.datapath = ExpertDatapath(config)
         m.submodules.result = self.result = Result(config)
+        # ``counts``: what went wrong with it is a fault of the run.
+        self.passed = Signal(data.StructLayout({"valid": 1, "counts": 1, "payload": landed(config)}))
         for block in (self.frontend, self.router, self.sequencer, self.prediction, self.datapath, self.result):
             m.d.comb += block.shape.eq(self.shape)
 
@@ -135,8 +138,8 @@ class Core(wiring.Component):
             loader.stride.eq(params.router_bytes),
             loader.beats.eq(params.router_bytes // self.config.bus_bytes),
             loader.image_id.eq(params.image_id),
-            loader.i_landed.eq(self.dma.o_landed.payload),
-            loader.landed_valid.eq(self.dma.o_landed.valid & self.dma.o_landed.ready),
+            loader.i_landed.eq(self.passed.payload),
+            loader.landed_valid.eq(self.passed.valid),
             sequencer.router_slot.eq(loader.slot),
             router.exponent.eq(self.frontend.o_token.payload.exponent),
             router.i_x.eq(self.frontend.x_write),
@@ -176,8 +179,8 @@ class Core(wiring.Component):
             prediction.load_tables.eq(self.load_tables),
             prediction.i_table_word.eq(self.dma.o_table),
             prediction.i_section.eq(self.dma.o_hidden),
-            prediction.i_landed.eq(self.dma.o_landed.payload),
-            prediction.landed_valid.eq(self.dma.o_landed.valid & self.dma.o_landed.ready),
+            prediction.i_landed.eq(self.passed.payload),
+            prediction.landed_valid.eq(self.passed.valid),
             self.tables_busy.eq(prediction.tables_busy),
             self.tables_done.eq(prediction.tables_done),
             prefetch.enable.eq(prediction.prefetches),
@@ -197,18 +200,21 @@ class Core(wiring.Component):
         connect(m, port.o_command, manager.i_engine)
         connect(m, manager.o_engine, port.i_response)
         connect(m, prefetch.o_command, manager.i_prefetch)
-        connect(m, manager.o_prefetch, prefetch.i_response)
+        # Manager and prefetch engine lie far apart.
+        m.submodules.apart = apart = RegisterSlice(buffer_response(self.config))
+        connect(m, manager.o_prefetch, apart.i)
+        connect(m, apart.o, prefetch.i_response)
         connect(m, sequencer.o_selected, demand.i_selected)
         connect(m, manager.o_ready, self.datapath.i_ready)
         # From the verified routing until the last missing chunk is allocated, nobody else allocates.
         pinning = (sequencer.phase == Phase.VERIFY) | (sequencer.phase == Phase.PIN)
         m.submodules.window_limit = self.window_limit = WindowLimit()
-        # It stands with the counters, far from the prefetch engine.
-        window_over = Signal()
-        m.d.sync += window_over.eq(self.window_limit.over)
+        # In a register, since all of it is far from the prefetch engine; that somebody else allocates is known at once, and for longer.
+        held = Signal()
+        m.d.sync += held.eq(pinning | demand.busy | self.window_limit.over)
         m.d.comb += [
             self.window_limit.limit.eq(self.params.prefetch_window),
-            prefetch.hold.eq(pinning | demand.busy | window_over),
+            prefetch.hold.eq(pinning | held),
         ]
 
     def _memory(self, m: Module):
@@ -229,11 +235,14 @@ class Core(wiring.Component):
         m.submodules.early = early = Merge(fetch_request(self.config))
         connect(m, self.prediction.o_row_fetch, early.i_first)
         connect(m, prefetch.o_fetch, early.i_second)
+        # ``running`` in a register that lies near: it lets through for a cycle longer.
+        self.fetching = Signal()
+        m.d.sync += self.fetching.eq(self.running)
         for source, sink in ((fetches.o, dma.i_demand), (early.o, dma.i_prefetch)):
             m.d.comb += [
                 sink.payload.eq(source.payload),
-                sink.valid.eq(source.valid & self.running),
-                source.ready.eq(sink.ready & self.running),
+                sink.valid.eq(source.valid & self.fetching),
+                source.ready.eq(sink.ready & self.fetching),
             ]
         for master, base, limit, channels in (
             (dma, params.read_base, params.read_limit, ("ar", "r")),
@@ -242,13 +251,20 @@ class Core(wiring.Component):
             m.d.comb += [master.window.base.eq(base), master.window.limit.eq(limit)]
             for name in channels:
                 connect(m, getattr(master.axi, name), flipped(getattr(self.axi, name)))
+        # A copy of what has been taken, for those who only listen.
+        m.d.sync += [
+            dma.promote.eq(prefetch.promote | self.prediction.row_urgent),
+            self.passed.valid.eq(dma.o_landed.valid & dma.o_landed.ready),
+            self.passed.payload.eq(dma.o_landed.payload),
+            self.passed.counts.eq(~self._of_rows() | self.prediction.row_fault),
+        ]
         chunk = dma.o_landed.payload.destination == Destination.BUFFER
         rows = self.prediction.i_row_landed
         m.d.comb += [
             rows.payload.eq(dma.o_landed.payload),
             rows.valid.eq(dma.o_landed.valid & self._of_rows()),
-            dma.promote.eq(prefetch.promote | self.prediction.row_urgent),
             dma.abort.eq(prefetch.abort),
+            dma.hold.eq(self.prediction.hold),
             self.manager.i_landed.payload.eq(dma.o_landed.payload),
             self.manager.i_landed.valid.eq(dma.o_landed.valid & chunk),
             dma.o_landed.ready.eq(Mux(chunk, self.manager.i_landed.ready, rows.ready | ~self._of_rows())),
@@ -293,10 +309,8 @@ class Core(wiring.Component):
         m.d.comb += [
             faults.bad_message.eq(frontend.bad_message),
             faults.message_fault.eq(frontend.fault),
-            faults.i_landed.eq(dma.o_landed.payload),
-            faults.landed_valid.eq(
-                dma.o_landed.valid & dma.o_landed.ready & (~self._of_rows() | self.prediction.row_fault)
-            ),
+            faults.i_landed.eq(self.passed.payload),
+            faults.landed_valid.eq(self.passed.valid & self.passed.counts),
             faults.tables_failed.eq(self.prediction.tables_failed),
             self.error.eq(faults.error),
         ]
@@ -318,8 +332,8 @@ class Core(wiring.Component):
             m.d.sync += calm.eq(0)
         with m.Elif(calm != SETTLE):
             m.d.sync += calm.eq(calm + 1)
+        m.d.sync += self.transferring.eq(dma.busy | self.prediction.writing)
         m.d.comb += [
-            self.transferring.eq(dma.busy | self.prediction.writing),
             self.quiescent.eq((calm == SETTLE) & ~moving),
             self.done.eq(self.o_axis.valid & self.o_axis.ready & self.o_axis.payload.last),
         ]
@@ -329,7 +343,7 @@ class Core(wiring.Component):
         answered = executing & ~sequencer.o_result.valid
         after_first = frontend.o_token.payload.layer != 0
         waiting = self.running & (window | answered | (sequencer.phase == Phase.RELEASE))
-        m.d.comb += self.window_limit.waiting.eq(waiting)
+        m.d.sync += self.window_limit.waiting.eq(waiting)
         counts = {
             "cycles": self.running,
             "token_layers": self.done,

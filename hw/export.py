@@ -43,10 +43,13 @@ def plain_ports(component: wiring.Component, prefixes: Mapping[str, str]) -> dic
 
     A leaf ``member.….leaf`` is called ``prefixes[member] + leaf``; the fields of a struct (a stream's payload) stand for its leaf;
     a member that is itself a leaf is called ``prefixes[member]``. So ``axi.ar.arvalid`` becomes ``m_axi_arvalid``, and
-    ``i_axis.payload.last`` becomes ``s_axis_tlast``. A member without a prefix, and a name met twice, raise ``ValueError``.
+    ``i_axis.payload.last`` becomes ``s_axis_tlast``. The member ``reset`` of a component that has the domain's as well is left out: it
+    stays low. A member without a prefix, and a name met twice, raise ``ValueError``.
     """
     ports: dict[str, tuple[wiring.Flow, Value]] = {}
     for path, member, value in component.signature.flatten(component):
+        if path == ("reset",):
+            continue
         if path[0] not in prefixes:
             raise ValueError(f"member {path[0]!r} has no port prefix: known are {', '.join(prefixes)}")
         prefix = prefixes[str(path[0])]

@@ -36,6 +36,7 @@ class RegisterSlice(wiring.Component):
             m.d.sync += [valid.eq(self.i.valid | ~ready), ready.eq(1), first.eq(self.i.payload)]
             with m.If(~ready):
                 m.d.sync += first.eq(second)
-        with m.Elif(ready & self.i.valid):
-            m.d.sync += [ready.eq(0), second.eq(self.i.payload)]
+        with m.Elif(ready):
+            # Whether there is anything in it or not: so little hangs on ``valid``.
+            m.d.sync += [ready.eq(~self.i.valid), second.eq(self.i.payload)]
         return m

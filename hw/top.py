@@ -34,6 +34,7 @@ class Engine(wiring.Component):
 
     Members
     -------
+    reset : In, level, for a system that has none in its clock domain or resets the engine by itself; acts a cycle later.
     axi : AXI4 master: reads of expert and router images and learned tables, writes of learned tables.
     axil : AXI4-Lite slave: registers (docs/registers.md).
     i_axis, o_axis : message streams (docs/interfaces.md §2).
@@ -45,6 +46,7 @@ class Engine(wiring.Component):
         self.config = config
         super().__init__(
             {
+                "reset": In(1),
                 "axi": Out(Axi(config.addr_bits, config.bus_bytes)),
                 "axil": In(AxiLite()),
                 "i_axis": In(stream.Signature(axis_layout(config))),
@@ -57,10 +59,14 @@ class Engine(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         core = Core(self.config)
-        m.submodules.axilite = axilite = AxiLiteSlave()
-        m.submodules.registers = registers = RegisterFile(self.config)
-        m.submodules.counters = counters = CounterBank(self.config)
-        m.submodules.core = ResetInserter(registers.o_reset)(core)
+        # In registers of their own: they go to every corner. The core is calm when software resets it.
+        reset, core_reset = Signal(), Signal()
+        axilite, registers, counters = AxiLiteSlave(), RegisterFile(self.config), CounterBank(self.config)
+        m.d.sync += [reset.eq(self.reset), core_reset.eq(self.reset | registers.o_reset)]
+        m.submodules.axilite = ResetInserter(reset)(axilite)
+        m.submodules.registers = ResetInserter(reset)(registers)
+        m.submodules.counters = ResetInserter(reset)(counters)
+        m.submodules.core = ResetInserter(core_reset)(core)
 
         connect(m, flipped(self.axil), axilite.axi)
         connect(m, axilite.bus, registers.bus)

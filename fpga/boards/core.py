@@ -43,6 +43,7 @@ class BoardCore(wiring.Component):
 
     Members
     -------
+    reset : In, level, for a board whose clock domain has none: every corner of the chip hangs on it, through registers.
     rx, tx : serial line; ``rx`` comes from the host.
     sdram : pins of the chip.
     leds : Out: 0 heartbeat, 1 memory ready, 2 a message or register access goes on, 3 engine's interrupt, 4 engine in reset,
@@ -52,26 +53,33 @@ class BoardCore(wiring.Component):
     def __init__(self, config: EngineConfig, chip: SdramChip, clock_hz: int, baud: int, input_latency: int = 0):
         self.config, self.chip, self.clock_hz, self.baud = config, chip, clock_hz, baud
         self.input_latency = input_latency
-        super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1), "sdram": Out(SdramPins()), "leds": Out(LEDS)})
+        super().__init__(
+            {"reset": In(1), "rx": In(1, init=1), "tx": Out(1, init=1), "sdram": Out(SdramPins()), "leds": Out(LEDS)}
+        )
 
     def elaborate(self, platform):
         m = Module()
         config = self.config
         sizes = config.addr_bits, config.bus_bytes
-        m.submodules.link = link = HostLink(config, self.clock_hz, self.baud)
-        m.submodules.drained = drained = DrainedReset(*sizes)
-        m.submodules.arbiter = arbiter = AxiArbiter(*sizes)
+        link, drained = HostLink(config, self.clock_hz, self.baud), DrainedReset(*sizes)
+        m.submodules.link = ResetInserter(self.reset)(link)
+        m.submodules.drained = ResetInserter(self.reset)(drained)
+        arbiter = AxiArbiter(*sizes)
+        m.submodules.arbiter = ResetInserter(self.reset)(arbiter)
         memory, ready = self._memory(m)
-        engine = Engine(config)
-        m.submodules.engine = ResetInserter(drained.reset)(engine)
+        m.submodules.engine = engine = Engine(config)
+        m.d.comb += engine.reset.eq(self.reset | drained.reset)
 
         connect(m, link.axil, engine.axil)
         connect(m, link.o_axis, engine.i_axis)
-        # Engine and link lie far apart.
-        results = RegisterSlice(axis_layout(config))
-        m.submodules.results = ResetInserter(drained.reset)(results)
-        connect(m, engine.o_axis, results.i)
-        connect(m, results.o, link.i_axis)
+        # Engine and link lie far apart: a register at either end.
+        results = engine.o_axis
+        for i in range(2):
+            apart = RegisterSlice(axis_layout(config))
+            m.submodules[f"results_{i}"] = ResetInserter(engine.reset)(apart)
+            connect(m, results, apart.i)
+            results = apart.o
+        connect(m, results, link.i_axis)
         connect(m, engine.axi, drained.engine)
         connect(m, drained.memory, arbiter.engine)
         connect(m, link.axi, arbiter.link)
@@ -101,6 +109,7 @@ class BoardCore(wiring.Component):
     def _memory(self, m: Module):
         """The memory's AXI slave, and whether it can be used; ``PortCore`` has another one."""
         sizes = self.config.addr_bits, self.config.bus_bytes
-        m.submodules.memory = memory = SdramController(self.chip, self.clock_hz, *sizes, self.input_latency)
+        memory = SdramController(self.chip, self.clock_hz, *sizes, self.input_latency)
+        m.submodules.memory = ResetInserter(self.reset)(memory)
         connect(m, memory.pins, flipped(self.sdram))
         return memory.axi, memory.ready

@@ -24,6 +24,7 @@ class PortCore(BoardCore):
 
     Members
     -------
+    reset : In, see ``BoardCore``.
     rx, tx : serial line; ``rx`` comes from the host.
     memory : AXI4 to the memory, which must give back IDs.
     ready : In, the memory can be used.
@@ -33,7 +34,14 @@ class PortCore(BoardCore):
     def __init__(self, config: EngineConfig, clock_hz: int, baud: int):
         self.config, self.clock_hz, self.baud = config, clock_hz, baud
         axi = Axi(config.addr_bits, config.bus_bytes)
-        members = {"rx": In(1, init=1), "tx": Out(1, init=1), "memory": Out(axi), "ready": In(1), "leds": Out(LEDS)}
+        members = {
+            "reset": In(1),
+            "rx": In(1, init=1),
+            "tx": Out(1, init=1),
+            "memory": Out(axi),
+            "ready": In(1),
+            "leds": Out(LEDS),
+        }
         wiring.Component.__init__(self, members)
 
     def _memory(self, m: Module):

@@ -11,7 +11,7 @@ after they change, and what it reads is sampled here a period and a quarter afte
 from collections.abc import Mapping
 from pathlib import Path
 
-from amaranth import ClockDomain, ClockSignal, Elaboratable, Module
+from amaranth import ClockDomain, ClockSignal, Elaboratable, Module, ResetSignal, Signal
 from amaranth.lib import io
 from amaranth.lib.cdc import FFSynchronizer, ResetSynchronizer
 from amaranth_boards.ulx3s import ULX3S_85F_Platform
@@ -59,7 +59,7 @@ class VerilogPlatform(Platform):
 class Top(Elaboratable):
     """Clocks, reset and pins around a ``BoardCore``.
 
-    ``sync`` is held in reset until the PLL has locked, and while the button FIRE1 is pressed.
+    The core is held in reset until the PLL has locked, and while the button FIRE1 is pressed.
 
     Parameters
     ----------
@@ -74,7 +74,9 @@ class Top(Elaboratable):
     def elaborate(self, platform):
         m = Module()
         m.submodules.core = core = self.core
-        m.domains.sync = ClockDomain()
+        # Without a reset: the core has one, in registers on its way to the corners of the chip.
+        m.domains.sync = ClockDomain(reset_less=True)
+        m.domains.begin = ClockDomain()
         m.domains.sdram = ClockDomain(reset_less=True)
         m.submodules.pll = pll = Pll(PllPlan.find(INPUT_HZ, self.core.clock_hz), self.sdram_phase)
         m.submodules.clk25 = clk25 = io.Buffer("i", platform.request("clk25", dir="-"))
@@ -82,9 +84,13 @@ class Top(Elaboratable):
         m.d.comb += [
             pll.reference.eq(clk25.i),
             ClockSignal("sync").eq(pll.clock),
+            ClockSignal("begin").eq(pll.clock),
             ClockSignal("sdram").eq(pll.shifted),
         ]
-        m.submodules.reset = ResetSynchronizer(~pll.locked | fire.i, domain="sync")
+        m.submodules.reset = ResetSynchronizer(~pll.locked | fire.i, domain="begin")
+        held = Signal(init=1)
+        m.d.sync += held.eq(ResetSignal("begin"))
+        m.d.comb += core.reset.eq(held)
 
         uart = platform.request("uart", dir={"rx": "-", "tx": "-", "rts": "-", "dtr": "-"})
         m.submodules.rx = rx = io.Buffer("i", uart.rx)

@@ -222,13 +222,15 @@ class Executor(wiring.Component):
                     with m.If(busy):
                         self._fail(m, Status.TIMEOUT)
                     with m.Else():
-                        m.d.comb += self._transfers.clear.eq(1)
-                        m.next = "ADDRESS"
-                        with m.If(self._operation == Operation.STREAM_SEND):
-                            m.next = "SEND_FLAGS"
-                        with m.If(self._operation == Operation.STREAM_RECEIVE):
-                            self._seek(m, RESPONSE_HEAD + 1)
-                            m.next = "COUNT"
+                        m.next = "CLEAR"
+        with m.State("CLEAR"):
+            m.d.comb += self._transfers.clear.eq(1)
+            m.next = "ADDRESS"
+            with m.If(self._operation == Operation.STREAM_SEND):
+                m.next = "SEND_FLAGS"
+            with m.If(self._operation == Operation.STREAM_RECEIVE):
+                self._seek(m, RESPONSE_HEAD + 1)
+                m.next = "COUNT"
 
     def _states_of_arguments(self, m: Module):
         """Address, count, flags."""

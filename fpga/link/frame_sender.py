@@ -37,7 +37,7 @@ class FrameSender(wiring.Component):
     -------
     write_en, write_addr, write_data : the buffer; not to be written while sending.
     sum_clear, sum_enable, sum_data, sum_index, sum_byte : its CRC register, for the executor's use between frames: begin anew, take
-        a byte, give a byte of the CRC.
+        a byte, give a byte of the CRC. A byte counts two cycles after ``sum_enable``.
     i_frame : stream of ``sent_layout``.
     o_byte : stream of bytes.
     """
@@ -83,6 +83,9 @@ class FrameSender(wiring.Component):
         which = Signal(2, reset_less=True)
         byte = Signal(8, reset_less=True)
         between = Signal()
+        # The executor's bytes come from far.
+        sum_enable, sum_data = Signal(), Signal(8, reset_less=True)
+        m.d.sync += [sum_enable.eq(self.sum_enable), sum_data.eq(self.sum_data)]
         m.d.comb += [
             buffer.write_en.eq(self.write_en),
             buffer.write_addr.eq(self.write_addr),
@@ -90,7 +93,7 @@ class FrameSender(wiring.Component):
             buffer.read_en.eq(fetch),
             buffer.read_addr.eq(position | Mux(aside, self.buffer_bytes - ASIDE, 0)),
             self.sum_byte.eq(crc.crc.word_select(Mux(between, self.sum_index, which), 8)),
-            crc.data.eq(Mux(between, self.sum_data, byte)),
+            crc.data.eq(Mux(between, sum_data, byte)),
         ]
         m.d.sync += [fetched.eq(fetch), looked.eq(fetched)]
         with m.If(fetched):
@@ -109,7 +112,7 @@ class FrameSender(wiring.Component):
                     between.eq(1),
                     self.i_frame.ready.eq(1),
                     crc.clear.eq(self.sum_clear | self.i_frame.valid),
-                    crc.enable.eq(self.sum_enable),
+                    crc.enable.eq(sum_enable),
                 ]
                 m.d.sync += [
                     aside.eq(self.i_frame.payload.aside),

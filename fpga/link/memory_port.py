@@ -17,8 +17,8 @@ from stmoe.model.config import EngineConfig
 class MemoryPort(wiring.Component):
     """Reads or writes a word of the bus.
 
-    Latency: that of the memory, and 1 cycle. ``start`` while ``busy`` is ignored. What has been offered stands until it is taken,
-    so the other inputs hold while ``busy``. Always ready for an answer. Reset: idle.
+    Latency: that of the memory, and 2 cycles: what comes from it is registered. ``start`` while ``busy`` is ignored. What has been
+    offered stands until it is taken, so the other inputs hold while ``busy``. Always ready for an answer. Reset: idle.
 
     Parameters
     ----------
@@ -68,6 +68,8 @@ class MemoryPort(wiring.Component):
             axi.w.wlast.eq(1),
             axi.b.bready.eq(1),
             axi.r.rready.eq(1),
+        ]
+        m.d.sync += [
             self.done.eq(axi.b.bvalid | axi.r.rvalid),
             self.error.eq((axi.b.bvalid & (axi.b.bresp != 0)) | (axi.r.rvalid & (axi.r.rresp != 0))),
             self.read_data.eq(axi.r.rdata),

@@ -87,7 +87,7 @@ class Mover(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        config, bus, axi = self.config, self.config.bus_bytes, self.axi
+        config, bus = self.config, self.config.bus_bytes
         m.submodules.memory = memory = MemoryPort(config)
         wiring.connect(m, memory.axi, wiring.flipped(self.axi))
         word = Signal(8 * bus, reset_less=True)
@@ -111,8 +111,6 @@ class Mover(wiring.Component):
 
         inside, shift = Signal(), Signal()
         m.d.comb += inside.eq(lane >= self.offset)
-        with m.If(axi.r.rvalid):
-            m.d.sync += word.eq(memory.read_data)
         with m.If(shift):
             m.d.sync += [
                 lane.eq(lane + 1),
@@ -159,6 +157,7 @@ class Mover(wiring.Component):
                 with m.If(memory.done & memory.error):
                     finish(Status.BUS)
                 with m.Elif(memory.done):
+                    m.d.sync += word.eq(memory.read_data)
                     m.next = "EMPTY"
                     with m.If(self.move == Move.WRITE):
                         m.d.comb += self.step.eq(1)

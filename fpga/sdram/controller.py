@@ -20,8 +20,9 @@ from stmoe.fpga.sdram.read_path import ReadPath
 from stmoe.fpga.sdram.refresher import Refresher
 from stmoe.fpga.sdram.segment import beat_address_bits, burst_words, row_beats_bits
 from stmoe.fpga.sdram.streamer import BurstStreamer, tag_layout
-from stmoe.fpga.sdram.write_path import CUT_BITS, WritePath
+from stmoe.fpga.sdram.write_path import CUT_BITS, WritePath, word_layout
 from stmoe.hw.memory.axi import BURST_INCR, Axi, Resp, ax_size
+from stmoe.hw.register_slice import RegisterSlice
 
 #: Of the AXI bus: bursts of four or eight words.
 BUS_BYTES = (8, 16)
@@ -37,7 +38,7 @@ class SdramController(wiring.Component):
     to 2^CUT_BITS beats). A burst that begins outside the chip is answered ``DECERR``, one of another kind ``SLVERR``: its writes are
     masked, its reads give what lies at the address modulo the chip's size.
 
-    Latency: 18 + tRCD + CAS latency + ``input_latency`` cycles from AR to the first beat of R, on a closed bank of an idle chip, with a
+    Latency: 19 + tRCD + CAS latency + ``input_latency`` cycles from AR to the first beat of R, on a closed bank of an idle chip, with a
     16-byte bus (four cycles less with 8 bytes). Throughput: 2 bytes a cycle, less the refreshes (docs/sdram.md). Backpressure: a
     master that takes no R or B stops the commands that would answer it, and never a refresh. Reset begins with the pause after
     power-up; AXI waits meanwhile.
@@ -182,6 +183,9 @@ class SdramController(wiring.Component):
         """The data pins, and the channels R, W and B."""
         axi, pins = self.axi, self.pins
         beat, response = read_path.o_beat, write_path.o_response
+        # The masters lie far away.
+        m.submodules.words = words = RegisterSlice(word_layout(self.bus_bytes))
+        wiring.connect(m, words.o, write_path.i_word)
         m.d.comb += [
             pins.dq_o.eq(write_path.dq_o),
             pins.dq_oe.eq(write_path.dq_oe),
@@ -194,10 +198,10 @@ class SdramController(wiring.Component):
             axi.r.rresp.eq(beat.payload.tag.resp),
             axi.r.rlast.eq(beat.payload.tag.last),
             beat.ready.eq(axi.r.rready),
-            write_path.i_word.valid.eq(axi.w.wvalid),
-            write_path.i_word.payload.data.eq(axi.w.wdata),
-            write_path.i_word.payload.strb.eq(axi.w.wstrb),
-            axi.w.wready.eq(write_path.i_word.ready),
+            words.i.valid.eq(axi.w.wvalid),
+            words.i.payload.data.eq(axi.w.wdata),
+            words.i.payload.strb.eq(axi.w.wstrb),
+            axi.w.wready.eq(words.i.ready),
             axi.b.bvalid.eq(response.valid),
             axi.b.bid.eq(response.payload.id),
             axi.b.bresp.eq(response.payload.resp),

@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from stmoe.fpga.sdram.segment import burst_words
 from stmoe.fpga.sdram.streamer import tag_layout
+from stmoe.hw.register_slice import RegisterSlice
 
 #: Beats read that the master has not taken, those on their way included.
 DEPTH = 16
@@ -24,7 +25,7 @@ class ReadPath(wiring.Component):
     """Collects the words of a beat and queues it; never loses one, because a READ must wait for ``room``.
 
     The READ is on the pins in the cycle after ``start``, its first word on ``dq_i`` CAS latency + ``input_latency`` cycles after that;
-    the beat is offered as many cycles later as a burst has words, and one. ``room`` has taken a READ into account two cycles after
+    the beat is offered as many cycles later as a burst has words, and two. ``room`` has taken a READ into account two cycles after
     ``start``. Reset forgets everything.
 
     Parameters
@@ -60,6 +61,7 @@ class ReadPath(wiring.Component):
         words = burst_words(self.bus_bytes)
         layout = beat_layout(self.bus_bytes)
         m.submodules.queue = queue = SyncFIFO(width=layout.size, depth=DEPTH)
+        m.submodules.out = out = RegisterSlice(layout)
 
         beat = Signal(8 * self.bus_bytes, reset_less=True)
         m.d.sync += beat.eq(Cat(beat[16:], self.dq_i))
@@ -77,10 +79,12 @@ class ReadPath(wiring.Component):
             pushed.data.eq(beat),
             pushed.tag.eq(tag),
             queue.w_en.eq(valid[-1]),
-            self.o_beat.payload.eq(queue.r_data),
-            self.o_beat.valid.eq(queue.r_rdy),
-            queue.r_en.eq(self.o_beat.ready),
+            # The masters lie far away, and ready comes back from them.
+            out.i.payload.eq(queue.r_data),
+            out.i.valid.eq(queue.r_rdy),
+            queue.r_en.eq(out.i.ready),
         ]
+        wiring.connect(m, out.o, wiring.flipped(self.o_beat))
 
         claimed = Signal(range(DEPTH + 1))
         m.d.sync += claimed.eq(claimed + self.start - (self.o_beat.valid & self.o_beat.ready))

@@ -106,8 +106,10 @@ class WritePath(wiring.Component):
             passes.eq(enough & self.o_segment.ready),
             self.i_segment.ready.eq(passes),
         ]
+        pushed = Signal()
         m.d.sync += [
-            beats.eq(beats + (self.i_word.valid & queue.w_rdy) - Mux(passes, segment.len + 1, 0)),
+            pushed.eq(self.i_word.valid & queue.w_rdy),
+            beats.eq(beats + pushed - Mux(passes, segment.len + 1, 0)),
             pending.eq(pending + (passes & segment.last) - (self.o_response.valid & self.o_response.ready)),
             enough.eq(
                 self.i_segment.valid & ~passes & (beats > segment.len) & (~segment.last | (pending != RESPONSES))

@@ -92,6 +92,7 @@ class ExpertDatapath(wiring.Component):
         with m.Elif(self.i_ready.valid & self.i_ready.ready):
             m.d.sync += arrived.eq(arrived + 1)
 
+        m.d.sync += mapping.hold.eq(self.serial & (arrived != expected))
         wiring.connect(m, wiring.flipped(self.i_ready), mapping.i_ready)
         wiring.connect(m, mapping.o_complete, combine.i_complete)
         wiring.connect(m, combine.o_y, wiring.flipped(self.o_y))
@@ -102,7 +103,6 @@ class ExpertDatapath(wiring.Component):
             mapping.start.eq(self.start),
             mapping.slots.eq(self.slots),
             mapping.split.eq(self.split),
-            mapping.hold.eq(self.serial & (arrived != expected)),
             mapping.wants.eq(Cat(tile.wants for tile in tiles)),
             combine.shape.eq(self.shape),
             combine.weights.eq(self.weights),

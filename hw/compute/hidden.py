@@ -5,6 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from stmoe.hw.buffer.store import store_latency
 from stmoe.hw.compute.pipeline import delayed
 from stmoe.hw.compute.rescale import RESCALE_LATENCY, Rescale
 from stmoe.hw.compute.silu import SILU_LATENCY, Silu
@@ -17,11 +18,13 @@ LOOKUP_LATENCY = 2
 _PRODUCT_LATENCY = 2
 #: Cycles from ``row`` of an up row to its h8.
 H8_LATENCY = LOOKUP_LATENCY + RESCALE_LATENCY + SILU_LATENCY + _PRODUCT_LATENCY + RESCALE_LATENCY
-#: Cycles by which ``group_ready`` precedes the last h8 of a group.
-READY_AHEAD = 2
-
 GATE_RANGE = (-(1 << 15), (1 << 15) - 1)
 H8_RANGE = (-127, 127)
+
+
+def ready_ahead(config: EngineConfig) -> int:
+    """Cycles by which ``group_ready`` precedes the last h8 of a group: a word asked for in the next cycle comes no sooner."""
+    return store_latency(config)
 
 
 def total_bits(config: EngineConfig) -> int:
@@ -62,7 +65,7 @@ class HiddenUnits(wiring.Component):
     row : In, event; ``total`` follows by ``LOOKUP_LATENCY`` cycles.
     total : In, the row's sum.
     h8 : Out, event.
-    group_ready : Out, pulse, ``READY_AHEAD`` cycles before the last h8 of each group.
+    group_ready : Out, pulse, ``ready_ahead`` cycles before the last h8 of each group.
     """
 
     def __init__(self, config: EngineConfig):
@@ -128,7 +131,7 @@ class HiddenUnits(wiring.Component):
         ]
 
         is_h8 = Signal()
-        ready = H8_LATENCY - READY_AHEAD
+        ready = H8_LATENCY - ready_ahead(self.config)
         group_last = self.config.group_units - 1
         m.d.comb += [
             is_h8.eq(valid[-1] & up[-1]),

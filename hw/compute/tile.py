@@ -9,9 +9,9 @@ from amaranth import Array, Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from stmoe.hw.buffer.store import STORE_LATENCY, StoreRead
+from stmoe.hw.buffer.store import StoreRead, store_latency
 from stmoe.hw.compute.accumulator import HAZARD_CYCLES, Accumulator
-from stmoe.hw.compute.hidden import H8_LATENCY, LOOKUP_LATENCY, READY_AHEAD, HiddenUnits, total_bits
+from stmoe.hw.compute.hidden import H8_LATENCY, LOOKUP_LATENCY, HiddenUnits, ready_ahead, total_bits
 from stmoe.hw.compute.mac import Mac, segment_latency, total_latency
 from stmoe.hw.compute.pipeline import delayed
 from stmoe.hw.compute.ports import AccumulatorRead, chunk_done, reading_done, x8_write
@@ -20,13 +20,15 @@ from stmoe.hw.layouts import chunk_job, shape_layout
 from stmoe.hw.memory.sram import Sram
 from stmoe.model.config import EngineConfig
 
-#: Cycles from reading a chunk's last word to ``done``, with log2(group_units) more for the tree.
-DONE_LATENCY = STORE_LATENCY + 2 + HAZARD_CYCLES
+
+def done_latency(config: EngineConfig) -> int:
+    """Cycles from reading a chunk's last word to ``done``, with log2(group_units) more for the tree."""
+    return store_latency(config) + 2 + HAZARD_CYCLES
 
 
 def columns_latency(config: EngineConfig) -> int:
     """Cycles from reading the last word of GU(g) to the earliest first word of D(g)."""
-    return STORE_LATENCY + total_latency(config) + 1 - LOOKUP_LATENCY + H8_LATENCY - READY_AHEAD + 1
+    return store_latency(config) + total_latency(config) + 1 - LOOKUP_LATENCY + H8_LATENCY - ready_ahead(config) + 1
 
 
 def chunk_cycles(config: EngineConfig, d_model: int) -> int:
@@ -51,7 +53,7 @@ class Tile(wiring.Component):
     """Computes chunks, and holds each slot's sums over the chunks that it computed.
 
     Throughput: ``chunk_cycles`` a chunk, which is its number of words (288 weight words of 293 at the demo's shape), when the next job
-    is there by the last word. Latency from the last word to ``done``: ``DONE_LATENCY`` + log2(group_units). Backpressure: ``i_job``
+    is there by the last word. Latency from the last word to ``done``: ``done_latency`` + log2(group_units). Backpressure: ``i_job``
     only; buffer words are never refused. Reset: idle, no slot touched.
 
     Members
@@ -94,8 +96,9 @@ class Tile(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self.config
-        segments_at = STORE_LATENCY + segment_latency(config)
-        total_at = STORE_LATENCY + total_latency(config)
+        word_at = store_latency(config)
+        segments_at = word_at + segment_latency(config)
+        total_at = word_at + total_latency(config)
 
         m.submodules.reader = reader = ChunkReader(config)
         wiring.connect(m, wiring.flipped(self.i_job), reader.i_job)
@@ -108,15 +111,15 @@ class Tile(wiring.Component):
             self.buffer.address.eq(reader.address),
         ]
         tags = delayed(m, reader.tag, total_at, "tag", reset_less=False)
-        tag = tags[STORE_LATENCY]  # of the word at buffer.data
+        tag = tags[word_at]  # of the word at buffer.data
 
         m.submodules.x8_memory = x8_memory = Sram(8 * config.lanes, config.d_max // config.lanes)
         m.d.comb += [
             x8_memory.write_en.eq(self.x8.valid),
             x8_memory.write_addr.eq(self.x8.address),
             x8_memory.write_data.eq(self.x8.data),
-            x8_memory.read_en.eq(tags[STORE_LATENCY - 1].row),
-            x8_memory.read_addr.eq(tags[STORE_LATENCY - 1].index),
+            x8_memory.read_en.eq(tags[word_at - 1].row),
+            x8_memory.read_addr.eq(tags[word_at - 1].index),
         ]
 
         # h8 of an even and of an odd group: one is in use while the other arrives.
@@ -162,7 +165,8 @@ class Tile(wiring.Component):
         ]
 
         m.submodules.sums = sums = Accumulator(config, mac.segments.shape().elem_shape.width)
-        column = tags[segments_at]
+        # A cycle ahead of its segments.
+        column = tags[segments_at - 1]
         m.d.comb += [
             sums.clear.eq(self.clear),
             sums.term.valid.eq(column.column),

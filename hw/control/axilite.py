@@ -38,8 +38,8 @@ class AxiLite(wiring.Signature):
 class RegisterBus(wiring.Signature):
     """Word accesses to a register file, seen by the initiator.
 
-    ``write_error`` answers in the cycle of ``write_en``; ``read_data`` and ``read_error`` in the cycle after ``read_en``. An access
-    that answers with an error has no effect.
+    ``write_error`` answers in the cycle after ``write_en``, and what was written stands a cycle later; ``read_data`` and ``read_error``
+    answer two cycles after ``read_en``. The next access of a kind waits for the answer. One that answers with an error has no effect.
     """
 
     def __init__(self):
@@ -66,7 +66,7 @@ class AxiLiteSlave(wiring.Component):
     register of its own, so that a manager that waits for one before it offers the other does not hang. An address that is not a
     multiple of four answers SLVERR without an access, and so does one that the register file refuses.
 
-    Latency: 2 cycles from the later of AW and W to BVALID, 3 from AR to RVALID. Throughput: a write in 3 cycles, a read in 4.
+    Latency: 3 cycles from the later of AW and W to BVALID, 4 from AR to RVALID. Throughput: a write in 4 cycles, a read in 5.
     Backpressure: BVALID and RVALID hold, with their payloads, until taken. Reset: drops what is in flight.
 
     Members
@@ -87,7 +87,7 @@ class AxiLiteSlave(wiring.Component):
 
     def _elaborate_write(self, m: Module):
         aw, w, b, bus = self.axi.aw, self.axi.w, self.axi.b, self.bus
-        aw_held, w_held = Signal(), Signal()
+        aw_held, w_held, asked = Signal(), Signal(), Signal()
         aw_addr = Signal(ADDRESS_BITS, reset_less=True)
         w_data = Signal(REGISTER_BITS, reset_less=True)
         w_strb = Signal(REGISTER_BITS // 8, reset_less=True)
@@ -107,11 +107,13 @@ class AxiLiteSlave(wiring.Component):
         aligned = aw_addr[:2] == 0
         with m.If(b.bvalid & b.bready):
             m.d.sync += b.bvalid.eq(0)
-        with m.If(aw_held & w_held & ~b.bvalid):
-            m.d.comb += bus.write_en.eq(aligned)
-            m.d.sync += [aw_held.eq(0), w_held.eq(0), b.bvalid.eq(1), b.bresp.eq(OKAY)]
+        with m.If(asked):
+            m.d.sync += [asked.eq(0), aw_held.eq(0), w_held.eq(0), b.bvalid.eq(1), b.bresp.eq(OKAY)]
             with m.If(~aligned | bus.write_error):
                 m.d.sync += b.bresp.eq(SLVERR)
+        with m.Elif(aw_held & w_held & ~b.bvalid):
+            m.d.comb += bus.write_en.eq(aligned)
+            m.d.sync += asked.eq(1)
 
     def _elaborate_read(self, m: Module):
         ar, r, bus = self.axi.ar, self.axi.r, self.bus
@@ -126,6 +128,8 @@ class AxiLiteSlave(wiring.Component):
                     m.next = "ACCESS"
             with m.State("ACCESS"):
                 m.d.comb += bus.read_en.eq(aligned)
+                m.next = "WAIT"
+            with m.State("WAIT"):
                 m.next = "ANSWER"
             with m.State("ANSWER"):
                 m.d.sync += [r.rvalid.eq(1), r.rdata.eq(bus.read_data), r.rresp.eq(OKAY)]

@@ -38,7 +38,7 @@ class Frontend(wiring.Component):
     """Parses messages; holds one token and a queue of hints.
 
     Latency: the token is offered in the cycle after its last beat. Throughput: one beat a cycle, except that routing and hint
-    entries (4 bytes) take a cycle each. Backpressure: ``i_axis`` is not ready while a token waits to be taken; a hint with more
+    entries (4 bytes) take two cycles each. Backpressure: ``i_axis`` is not ready while a token waits to be taken; a hint with more
     entries than the queue has room for is dropped; a word or state replaces one that was not taken: the beats of a state void the one
     before. Reset: idle, queue empty, no word, no state.
 
@@ -100,39 +100,41 @@ class Frontend(wiring.Component):
             self.o_hint.valid.eq(hint_queue.r_rdy),
             self.o_hint.payload.eq(hint_queue.r_data),
             hint_queue.r_en.eq(self.o_hint.ready),
-            hint_queue.w_data.eq(hint),
         ]
         # Hints wait for a layer to execute, and the token of that layer comes behind them: they must never hold up the stream.
-        keep_hint = Signal()
+        keep_hint, hint_valid = Signal(), Signal()
+        m.d.sync += [hint_queue.w_en.eq(hint_valid), hint_queue.w_data.eq(hint)]
 
-        # One entry of a routing or hint section, picked from the beat on the bus.
-        word = Signal(32)
-        m.d.comb += word.eq(Array([beat.data[32 * i : 32 * i + 32] for i in range(entries_per_beat)])[lane])
+        # One entry of a routing or hint section: picked from the beat on the bus in one cycle, looked at in the next.
+        word, picked = Signal(32, reset_less=True), Signal()
+        m.d.sync += picked.eq(0)
+        m.d.sync += word.eq(Array([beat.data[32 * i : 32 * i + 32] for i in range(entries_per_beat)])[lane])
         last_entry = Signal()
         beat_done = Signal()
         experts_total = Signal(range(config.experts_total_max + 1))
         m.d.comb += [
             last_entry.eq(entry + 1 == header.count),
             beat_done.eq(last_entry | (lane == entries_per_beat - 1)),
-            experts_total.eq(self.shape.experts + self.shape.shared),
             self.o_token.payload.layer.eq(header.layer),
             self.o_token.payload.exponent.eq(header.exponent),
             self.o_token.payload.sequence.eq(header.sequence),
             self.o_token.payload.token.eq(header.token),
             self.o_token.payload.word.eq(header.word),
-            self.o_token.payload.external.eq(header.kind == KIND_ROUTED),
-            self.x_write.address.eq(beats),
-            self.x_write.data.eq(beat.data),
-            self.state_write.address.eq(beats),
-            self.state_write.data.eq(beat.data),
             hint.ref.layer.eq(header.layer),
             hint.ref.expert.eq(word[0:12]),
             hint.score.eq(word[12 : 12 + SCORE_BITS]),
             hint.last.eq(last_entry),
         ]
+        m.d.sync += experts_total.eq(self.shape.experts + self.shape.shared)
         with m.If(self.o_word.ready):
             m.d.sync += self.o_word.valid.eq(0)
-        with m.If(self.o_state.ready | self.state_write.valid):
+        # Beats go out through registers: their sinks are far apart.
+        x_valid, state_valid = Signal(), Signal()
+        for event, valid in ((self.x_write, x_valid), (self.state_write, state_valid)):
+            address, word_out = Signal.like(event.address, reset_less=True), Signal.like(event.data, reset_less=True)
+            m.d.sync += [event.valid.eq(valid), address.eq(beats), word_out.eq(beat.data)]
+            m.d.comb += [event.address.eq(address), event.data.eq(word_out)]
+        with m.If(self.o_state.ready | state_valid):
             m.d.sync += self.o_state.valid.eq(0)
         fault = self.fault
         next_entry = [entry.eq(entry + 1), lane.eq(Mux(beat_done, 0, lane + 1))]
@@ -155,7 +157,7 @@ class Frontend(wiring.Component):
                         m.d.sync += fault.eq(MessageFault.LENGTH)
                         m.next = "BAD_MESSAGE"
             with m.State("CHECK"):
-                m.d.sync += [entry.eq(0), lane.eq(0)]
+                m.d.sync += [entry.eq(0), lane.eq(0), self.o_token.payload.external.eq(header.kind == KIND_ROUTED)]
                 room = hint_queue.depth - hint_queue.w_level
                 m.d.sync += keep_hint.eq(self.hints & Mux(header.count == 0, room != 0, header.count <= room))
                 counts = {
@@ -197,7 +199,7 @@ class Frontend(wiring.Component):
                 ]
                 m.next = "HEADER"
             with m.State("EMPTY_HINT"):
-                m.d.comb += [hint.none.eq(1), hint.last.eq(1), hint_queue.w_en.eq(keep_hint)]
+                m.d.comb += [hint.none.eq(1), hint.last.eq(1), hint_valid.eq(keep_hint)]
                 m.next = "HEADER"
             with m.State("HINT"):
                 known = Signal()
@@ -205,24 +207,26 @@ class Frontend(wiring.Component):
                 m.d.comb += [
                     known.eq(word[0:12] < experts_total),
                     legal.eq(known & (~beat_done | (beat.last == last_entry))),
-                    hint_queue.w_en.eq(self.i_axis.valid & legal & keep_hint),
-                    self.i_axis.ready.eq(beat_done & legal),
+                    hint_valid.eq(picked & legal & keep_hint),
+                    self.i_axis.ready.eq(picked & beat_done & legal),
                 ]
-                with m.If(self.i_axis.valid & ~legal):
+                m.d.sync += picked.eq(self.i_axis.valid & ~picked)
+                with m.If(picked & ~legal):
                     m.d.sync += fault.eq(Mux(known, MessageFault.LENGTH, MessageFault.EXPERT))
                     m.next = "BAD_MESSAGE"
-                with m.Elif(self.i_axis.valid):
+                with m.Elif(picked):
                     m.d.sync += next_entry
                     with m.If(last_entry):
                         m.next = "HEADER"
             with m.State("ROUTING"):
-                m.d.comb += self.i_axis.ready.eq(beat_done)
+                m.d.comb += self.i_axis.ready.eq(picked & beat_done)
+                m.d.sync += picked.eq(self.i_axis.valid & ~picked)
                 # An expert in two slots would be computed for one of them, and the other waited for without end.
                 repeated = Signal()
                 m.d.comb += repeated.eq(
                     Cat((entry > j) & (self.external_ids[j] == word[0:12]) for j in range(config.top_k_max)).any()
                 )
-                with m.If(self.i_axis.valid):
+                with m.If(picked):
                     m.d.sync += next_entry
                     for j in range(config.top_k_max):
                         with m.If(entry == j):
@@ -237,8 +241,8 @@ class Frontend(wiring.Component):
                     with m.Elif(last_entry):
                         m.next = "ACTIVATIONS"
             for state_name, write, wanted, following in (
-                ("ACTIVATIONS", self.x_write.valid, 1, "TOKEN"),
-                ("STATE", self.state_write.valid, self.states, "OFFER"),
+                ("ACTIVATIONS", x_valid, 1, "TOKEN"),
+                ("STATE", state_valid, self.states, "OFFER"),
             ):
                 with m.State(state_name):
                     m.d.comb += [self.i_axis.ready.eq(1), write.eq(self.i_axis.valid & wanted)]

@@ -13,6 +13,9 @@ from stmoe.model.config import EngineConfig
 from stmoe.model.register_types import REGISTER_BITS, Access, Register
 from stmoe.model.registers import LOCKED_REGISTERS, register_map
 
+#: Registers that a read chooses among in its first cycle; a power of two.
+READ_GROUP = 8
+
 
 def control_layout(config: EngineConfig) -> data.StructLayout:
     """The commands of CONTROL."""
@@ -32,7 +35,7 @@ def _assemble(register: Register, values: dict[str, Value]) -> Value:
 class RegisterFile(wiring.Component):
     """Registers, the states of a run, errors and the interrupt.
 
-    Starting, stopping and halting: ``RunControl``. Latency: reads one cycle, writes none (``RegisterBus``). Reset: registers at
+    Starting, stopping and halting: ``RunControl``. Latency: ``RegisterBus``. Reset: registers at
     their reset values, windows unlocked.
 
     Parameters
@@ -89,6 +92,9 @@ class RegisterFile(wiring.Component):
         settings = Signal(settings_layout(self.config), init={r.name: r.reset for r in self._writable()})
         # Registered, so that the path from the bus ends here and each command is one pulse.
         command = Signal(control_layout(self.config))
+        # Late by a cycle, and so from the command on.
+        tables_busy = Signal()
+        m.d.sync += tables_busy.eq(self.i_tables_busy | command.save_tables | command.load_tables)
         interrupts = len(self.map["IRQ_STATUS"].fields)
         irq_pending, irq_set = Signal(interrupts), Signal(interrupts)
         m.d.comb += [
@@ -101,7 +107,7 @@ class RegisterFile(wiring.Component):
             self.o_running.eq(run.o_running),
             self.o_reset.eq(run.o_reset),
             run.i_tables.eq(command.save_tables | command.load_tables),
-            run.i_tables_free.eq(~self.i_tables_busy & ~(command.save_tables & command.load_tables)),
+            run.i_tables_free.eq(~tables_busy & ~(command.save_tables & command.load_tables)),
             self.o_clear_tables.eq(command.clear_tables),
             self.o_save_tables.eq(command.save_tables & run.o_tables),
             self.o_load_tables.eq(command.load_tables & run.o_tables),
@@ -112,11 +118,13 @@ class RegisterFile(wiring.Component):
             irq_set.eq(Cat(self.i_done, run.o_raised, self.i_tables_done)),
         ]
         self._elaborate_writes(m, settings, command, irq_pending, irq_set)
-        self._elaborate_reads(m, settings, self._status(run, settings, command) | {"IRQ_STATUS": irq_pending})
+        self._elaborate_reads(
+            m, settings, self._status(run, settings, command, tables_busy) | {"IRQ_STATUS": irq_pending}
+        )
         m.d.sync += self.irq.eq((irq_pending & settings["IRQ_ENABLE"]).any())
         return m
 
-    def _status(self, run: RunControl, settings, command) -> dict[str, Value]:
+    def _status(self, run: RunControl, settings, command, tables_busy) -> dict[str, Value]:
         status = {
             "running": run.o_running,
             "quiescent": run.i_quiescent & (run.o_state != RunState.STOPPING),
@@ -124,7 +132,7 @@ class RegisterFile(wiring.Component):
             "window_lock": settings["WINDOW_LOCK"][0],
             "error": run.o_error.code,
             # From the first cycle on in which the command can be known to have been written.
-            "tables": self.i_tables_busy | command.save_tables | command.load_tables,
+            "tables": tables_busy | command.save_tables | command.load_tables,
         }
         info = {"layer": run.o_error.layer, "expert": run.o_error.expert}
         return {
@@ -137,49 +145,60 @@ class RegisterFile(wiring.Component):
         return [r for r in self.map if r.access is Access.RW]
 
     def _elaborate_writes(self, m: Module, settings, command, irq_pending, irq_set):
+        """Two cycles: which register it is, then its enables. The registers lie far from each other."""
         bus = self.bus
-        strobe = Cat(bit.replicate(8) for bit in bus.write_strb)
-        ones = bus.write_data & strobe
+        data, strobes = Signal(REGISTER_BITS, reset_less=True), Signal.like(bus.write_strb, reset_less=True)
+        ones = data & Cat(bit.replicate(8) for bit in strobes)
         clear = Signal.like(irq_pending)
         locked = settings["WINDOW_LOCK"][0]
-        m.d.sync += command.eq(0)
-        m.d.comb += bus.write_error.eq(1)
-        with m.Switch(bus.write_word):
-            for register in self.map:
-                if register.access is Access.RO:
-                    continue
-                with m.Case(register.offset // 4):
-                    m.d.comb += bus.write_error.eq(locked if register.name in LOCKED_REGISTERS else 0)
-                    with m.If(bus.write_en & ~bus.write_error):
-                        match register.access:
-                            case Access.RW:
-                                # By bytes, so that the strobes become enables of flip-flops.
-                                setting = settings[register.name]
-                                for byte in range(0, REGISTER_BITS, 8):
-                                    with m.If(bus.write_strb[byte // 8]):
-                                        new = bus.write_data & register.mask
-                                        m.d.sync += setting[byte : byte + 8].eq(new[byte : byte + 8])
-                            case Access.WO:
-                                m.d.sync += command.eq(ones)
-                            case Access.W1C:
-                                m.d.comb += clear.eq(ones)
+        m.d.sync += [command.eq(0), data.eq(bus.write_data), strobes.eq(bus.write_strb), bus.write_error.eq(1)]
+        for register in self.map:
+            if register.access is Access.RO:
+                continue
+            allowed = ~locked if register.name in LOCKED_REGISTERS else Const(1)
+            meant = (bus.write_word == register.offset // 4) & allowed
+            write = Signal(name=f"write_{register.name.lower()}")
+            m.d.sync += write.eq(bus.write_en & meant)
+            with m.If(meant):
+                m.d.sync += bus.write_error.eq(0)
+            with m.If(write):
+                match register.access:
+                    case Access.RW:
+                        # By bytes, so that the strobes become enables of flip-flops.
+                        new = data & register.mask
+                        for byte in range(0, REGISTER_BITS, 8):
+                            with m.If(strobes[byte // 8]):
+                                m.d.sync += settings[register.name][byte : byte + 8].eq(new[byte : byte + 8])
+                    case Access.WO:
+                        m.d.sync += command.eq(ones)
+                    case Access.W1C:
+                        m.d.comb += clear.eq(ones)
         m.d.sync += irq_pending.eq((irq_pending & ~clear) | irq_set)
 
     def _elaborate_reads(self, m: Module, settings, values):
+        """Two cycles: the choice within each group of ``READ_GROUP`` registers, then among groups."""
         bus = self.bus
-        counters = {}
+        known = dict(values)
         for name in self.i_counters.shape().members:
-            counters[f"{name.upper()}_LO"] = self.i_counters[name][:REGISTER_BITS]
-            counters[f"{name.upper()}_HI"] = self.i_counters[name][REGISTER_BITS:]
-        with m.If(bus.read_en):
-            m.d.sync += [bus.read_error.eq(0), bus.read_data.eq(0)]
-            with m.Switch(bus.read_word):
-                for register in self.map:
-                    with m.Case(register.offset // 4):
-                        name = register.name
-                        if register.access is Access.RW:
-                            m.d.sync += bus.read_data.eq(settings[name])
-                        elif register.access is not Access.WO:
-                            m.d.sync += bus.read_data.eq((values | counters).get(name, register.reset))
-                with m.Default():
-                    m.d.sync += bus.read_error.eq(1)
+            known[f"{name.upper()}_LO"] = self.i_counters[name][:REGISTER_BITS]
+            known[f"{name.upper()}_HI"] = self.i_counters[name][REGISTER_BITS:]
+        groups: dict[int, list[Register]] = {}
+        for register in self.map:
+            groups.setdefault(register.offset // 4 // READ_GROUP, []).append(register)
+        chosen = Signal(len(bus.read_word), reset_less=True)
+        m.d.sync += [chosen.eq(bus.read_word), bus.read_error.eq(1), bus.read_data.eq(0)]
+        for group, registers in groups.items():
+            word, exists = Signal(REGISTER_BITS, name=f"word_{group}"), Signal(name=f"exists_{group}")
+            with m.If(bus.read_en):
+                m.d.sync += [word.eq(0), exists.eq(0)]
+                with m.Switch(bus.read_word % READ_GROUP):
+                    for register in registers:
+                        with m.Case(register.offset // 4 % READ_GROUP):
+                            m.d.sync += exists.eq(1)
+                            name = register.name
+                            if register.access is Access.RW:
+                                m.d.sync += word.eq(settings[name])
+                            elif register.access is not Access.WO:
+                                m.d.sync += word.eq(known.get(name, register.reset))
+            with m.If(chosen // READ_GROUP == group):
+                m.d.sync += [bus.read_error.eq(~exists), bus.read_data.eq(word)]

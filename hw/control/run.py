@@ -10,6 +10,9 @@ from stmoe.hw.layouts import shape_layout
 from stmoe.model.config import EngineConfig
 from stmoe.model.error_codes import ErrorCode
 
+#: Cycles of a stop before ``i_quiescent`` is looked at: what the core lets through until it hears of it shows as late.
+STOP_CYCLES = 4
+
 
 class RunState(enum.Enum, shape=unsigned(3)):
     """Where a run stands."""
@@ -25,8 +28,9 @@ class RunState(enum.Enum, shape=unsigned(3)):
 class RunControl(wiring.Component):
     """Latches the settings at start, checks the copy, and runs or refuses; halts on an error; stops in order.
 
-    Latency: ``o_running`` rises 3 cycles after ``i_start``. A stop wins over anything in the same cycle. It waits for
-    ``i_quiescent``, pulses ``o_reset`` for a cycle, and clears the error. Settings written while running wait for the next start.
+    Latency: ``o_running`` rises 3 cycles after ``i_start``. A stop wins over anything in the same cycle. It waits ``STOP_CYCLES``, in
+    which the last transfers show, and for ``i_quiescent``, pulses ``o_reset`` for a cycle, and clears the error. Settings written
+    while running wait for the next start.
     Reset: IDLE, no error.
 
     Parameters
@@ -78,11 +82,11 @@ class RunControl(wiring.Component):
         m.submodules.check = check = StartCheck(self.config)
         latched = Signal(settings_layout(self.config), reset_less=True)
         state, error = self.o_state, self.o_error
+        left = Signal(range(STOP_CYCLES + 1), reset_less=True)
         m.d.comb += [
             check.settings.eq(latched),
             self.shape.eq(check.o_shape),
             self.params.eq(check.o_params),
-            self.o_running.eq(state == RunState.RUNNING),
             self.o_tables.eq(self.i_tables & self.i_tables_free & self.o_running),
         ]
 
@@ -90,6 +94,7 @@ class RunControl(wiring.Component):
             m.d.comb += self.o_raised.eq(1)
             m.d.sync += [error.eq(0), error.code.eq(code), error.detail.eq(detail)]
 
+        # ``o_running`` is RUNNING in a register of its own, as ``o_start`` is: both go everywhere.
         m.d.sync += self.o_start.eq(0)
         # What halted the engine stays to be read; what follows here is worth more.
         with m.If(self.i_tables & ~self.o_tables & (state != RunState.HALTED)):
@@ -109,19 +114,21 @@ class RunControl(wiring.Component):
                 with m.Elif(check.o_rule != 0):
                     refuse(ErrorCode.CONFIG, check.o_rule)
                 with m.Else():
-                    m.d.sync += [state.eq(RunState.RUNNING), self.o_start.eq(1), error.eq(0)]
+                    m.d.sync += [state.eq(RunState.RUNNING), self.o_running.eq(1), self.o_start.eq(1), error.eq(0)]
             with m.Case(RunState.RUNNING):
                 with m.If(self.i_error.valid):
                     m.d.comb += self.o_raised.eq(1)
-                    m.d.sync += [error.eq(self.i_error), state.eq(RunState.HALTED)]
+                    m.d.sync += [error.eq(self.i_error), state.eq(RunState.HALTED), self.o_running.eq(0)]
                 with m.Elif(self.i_start):
                     refuse(ErrorCode.BUSY)
             with m.Case(RunState.HALTED), m.If(self.i_start):
                 # The error that halted stays to be read.
                 m.d.comb += self.o_raised.eq(1)
-            with m.Case(RunState.STOPPING), m.If(self.i_quiescent):
-                m.d.comb += self.o_reset.eq(1)
-                m.d.sync += [error.eq(0), state.eq(RunState.IDLE)]
+            with m.Case(RunState.STOPPING):
+                m.d.sync += left.eq(left - (left != 0))
+                with m.If((left == 0) & self.i_quiescent):
+                    m.d.comb += self.o_reset.eq(1)
+                    m.d.sync += [error.eq(0), state.eq(RunState.IDLE)]
         with m.If(self.i_stop):
-            m.d.sync += [state.eq(RunState.STOPPING), self.o_start.eq(0)]
+            m.d.sync += [left.eq(STOP_CYCLES), state.eq(RunState.STOPPING), self.o_running.eq(0), self.o_start.eq(0)]
         return m

@@ -26,9 +26,9 @@ def issued_layout(config: EngineConfig) -> data.StructLayout:
 class BurstArbiter(wiring.Component):
     """Two offers in, AR out.
 
-    One burst a cycle; ARVALID rises a cycle after the burst is taken and then stays until accepted. A burst outside the window
-    is refused instead. ``o_issued`` has a word for every burst taken, in order; its reader must have room for
-    ``2 * demand_bursts`` (its ``ready`` is not looked at).
+    One burst a cycle, each valid no sooner than a cycle after it stands at the offer; ARVALID rises a cycle after the burst is taken
+    and then stays until accepted. A burst outside the window is refused instead. ``o_issued`` has a word for every burst taken, in
+    order; its reader must have room for ``2 * demand_bursts`` (its ``ready`` is not looked at).
 
     Parameters
     ----------
@@ -60,9 +60,11 @@ class BurstArbiter(wiring.Component):
         """Choice, window, register."""
         m = Module()
         config, demand, prefetch, ar = self.config, self.demand, self.prefetch, self.ar
-        # A window for each, so that the comparison need not wait for the choice.
+        # A window for each, looked at a cycle before: the comparison waits neither for the choice, nor the choice for it.
         m.submodules.demand_window = demand_window = Window(config.addr_bits)
         m.submodules.prefetch_window = prefetch_window = Window(config.addr_bits)
+        demand_inside, prefetch_inside = Signal(), Signal()
+        m.d.sync += [demand_inside.eq(demand_window.inside), prefetch_inside.eq(prefetch_window.inside)]
         for window, offer in ((demand_window, demand), (prefetch_window, prefetch)):
             wiring.connect(m, window.bounds, wiring.flipped(self.bounds))
             m.d.comb += [window.first.eq(offer.burst.address), window.last.eq(last_byte(config, offer.burst))]
@@ -85,10 +87,10 @@ class BurstArbiter(wiring.Component):
         m.d.comb += [
             room.eq(~ar.arvalid | ar.arready),
             go.eq(room & (demand_can | choose_prefetch)),
-            demand.taken.eq(go & ~choose_prefetch & demand_window.inside),
-            demand.refused.eq(go & ~choose_prefetch & ~demand_window.inside),
-            prefetch.taken.eq(go & choose_prefetch & prefetch_window.inside),
-            prefetch.refused.eq(go & choose_prefetch & ~prefetch_window.inside),
+            demand.taken.eq(go & ~choose_prefetch & demand_inside),
+            demand.refused.eq(go & ~choose_prefetch & ~demand_inside),
+            prefetch.taken.eq(go & choose_prefetch & prefetch_inside),
+            prefetch.refused.eq(go & choose_prefetch & ~prefetch_inside),
             self.o_issued.valid.eq(demand.taken | prefetch.taken),
             self.o_issued.payload.prefetch.eq(choose_prefetch),
             self.o_issued.payload.len.eq(burst.len),

@@ -10,7 +10,7 @@ receiver is told to land it with the reason.
 
 from amaranth import Module, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from stmoe.hw.layouts import Destination, LandedStatus, expert_ref, fetch_beats_bits, fetch_request
@@ -49,7 +49,8 @@ class BurstOffer(wiring.Signature):
 class FetchChannel(wiring.Component):
     """Cuts requests into bursts and offers them to the arbiter.
 
-    The first burst is offered a cycle after the request is taken; one burst can go every cycle. The next request is taken in the
+    Each burst stands for a cycle before it is offered, so that whether it lies in the window is known from a register: the first is
+    offered two cycles after the request is taken, and one can go every other cycle. The next request is taken in the
     cycle after the last burst has gone, so that taking it depends on registers alone. At most ``requests`` requests are taken
     and not yet landed. While a cut request
     drains, no other is taken. Reset forgets everything.
@@ -96,7 +97,7 @@ class FetchChannel(wiring.Component):
         layout = ticket_layout(config)
 
         m.submodules.cutter = cutter = BurstCutter(config, fetch_beats_bits(config))
-        m.submodules.tickets = tickets = SyncFIFO(width=layout.size, depth=self.requests)
+        m.submodules.tickets = tickets = SyncFIFOBuffered(width=layout.size, depth=self.requests)
         reason = Signal(LandedStatus)
         free = Signal()  # a request can be taken in this cycle as far as the state goes
 
@@ -121,13 +122,21 @@ class FetchChannel(wiring.Component):
             self.o_cut.payload.eq(reason),
         ]
 
+        requested = Signal()  # a request has waited for a cycle; where it comes from is far
+        m.d.sync += requested.eq(self.i_request.valid)
         gone = Signal()  # the last burst goes in this cycle
         m.d.comb += gone.eq(offer.taken & cutter.burst.last)
         with m.FSM():
             with m.State("IDLE"):
-                m.d.comb += [free.eq(1), offer.waiting.eq(self.i_request.valid)]
+                m.d.comb += [free.eq(1), offer.waiting.eq(requested)]
                 with m.If(self.accepted):
-                    m.next = "ISSUE"
+                    m.next = "LOOK"
+            with m.State("LOOK"):
+                m.d.comb += offer.waiting.eq(1)
+                m.next = "ISSUE"
+                with m.If(self.abort):
+                    m.d.sync += reason.eq(LandedStatus.ABORTED)
+                    m.next = "CUT"
             with m.State("ISSUE"):
                 m.d.comb += [offer.valid.eq(1), offer.waiting.eq(1)]
                 with m.If(offer.refused):
@@ -138,6 +147,8 @@ class FetchChannel(wiring.Component):
                     m.next = "CUT"
                 with m.Elif(gone):
                     m.next = "IDLE"
+                with m.Elif(offer.taken):
+                    m.next = "LOOK"
             with m.State("CUT"):
                 # In-order data: with none of the class outstanding, the cut request is the oldest one left.
                 m.d.comb += self.o_cut.valid.eq(offer.outstanding == 0)

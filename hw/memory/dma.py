@@ -13,7 +13,7 @@ well as inside one. Bursts are AXI4 INCR, at most ``burst_bytes``, never across 
 
 from amaranth import Module, Signal
 from amaranth.lib import stream, wiring
-from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from stmoe.hw.layouts import buffer_write, fetch_request, hidden_write, landed, router_write, table_write
@@ -22,6 +22,7 @@ from stmoe.hw.memory.axi import AxiRead
 from stmoe.hw.memory.channel import FetchChannel
 from stmoe.hw.memory.receiver import FetchReceiver
 from stmoe.hw.memory.window import WindowBounds
+from stmoe.hw.register_slice import RegisterSlice
 from stmoe.model.config import EngineConfig
 
 #: Prefetch requests taken and not landed, at most: what is not taken can still be cancelled.
@@ -31,10 +32,10 @@ PREFETCH_REQUESTS = 2
 class DmaReader(wiring.Component):
     """Reads what it is asked to, and says how it ended.
 
-    A request's first AR comes two cycles after the request is taken. RREADY is always 1, one beat a cycle; a word is written
-    four cycles after its last beat, and the landing is offered no sooner. If ``o_landed`` is not taken, requests are no longer
-    accepted once every free place of the landed queue is promised; nothing is lost. Requests of one class land in order. Reset
-    forgets everything; it must not come while bursts are outstanding.
+    A request's first AR comes three cycles after the request is taken, one more every other cycle at most. RREADY is 1 but for
+    ``hold``, one beat a cycle; a word is written five cycles after its last beat, and the landing is offered later. If ``o_landed`` is
+    not taken, requests are no longer accepted once every free place of the landed queue is promised; nothing is lost. Requests of one
+    class land in order. Reset forgets everything; it must not come while bursts are outstanding.
 
     Status of a landing: ``OK``; ``CRC``: the image differs from its CRC under the request's seed; ``AXI``: error response, RLAST in the
     wrong place, or a burst outside the window (which is not issued, nor is the rest of the request); ``ABORTED``. In all but
@@ -50,6 +51,7 @@ class DmaReader(wiring.Component):
     promote : level; prefetch bursts have the limit of demand bursts and take turns with them.
     abort : pulse; a taken prefetch request whose last burst is not yet at AR issues no more and lands ``ABORTED`` when what it
         has outstanding is in. No prefetch request is taken in that cycle.
+    hold : level; no beat is taken from the next cycle on. Six words at most come out after that.
     window : bounds of what may be read; empty after reset.
     axi : AXI4 read master.
     o_write, o_router, o_table, o_hidden : words for the expert buffer, the router memory, the predictor's tables and its sections.
@@ -69,6 +71,7 @@ class DmaReader(wiring.Component):
                 "i_prefetch": In(stream.Signature(fetch_request(config))),
                 "promote": In(1),
                 "abort": In(1),
+                "hold": In(1),
                 "window": In(WindowBounds(config.addr_bits)),
                 "axi": Out(AxiRead(config.addr_bits, config.bus_bytes)),
                 "o_write": Out(buffer_write(config)),
@@ -96,7 +99,9 @@ class DmaReader(wiring.Component):
         m.submodules.prefetch = prefetch = FetchChannel(config, PREFETCH_REQUESTS)
         m.submodules.arbiter = arbiter = BurstArbiter(config)
         m.submodules.receiver = receiver = FetchReceiver(config)
-        m.submodules.issued = issued = SyncFIFO(width=issued_width, depth=2 * config.demand_bursts)
+        m.submodules.issued = issued = SyncFIFOBuffered(width=issued_width, depth=2 * config.demand_bursts)
+        # They go everywhere.
+        m.submodules.landed_out = landed_out = RegisterSlice(landed(config))
         # Room for every request in flight, and as much again for landings that wait.
         m.submodules.landings = landings = SyncFIFO(width=landed_width, depth=2 * (demand_requests + PREFETCH_REQUESTS))
 
@@ -114,6 +119,7 @@ class DmaReader(wiring.Component):
         wiring.connect(m, receiver.r, wiring.flipped(self.axi.r))
         m.d.comb += [
             prefetch.abort.eq(self.abort),
+            receiver.hold.eq(self.hold),
             arbiter.promote.eq(self.promote),
             issued.w_en.eq(arbiter.o_issued.valid),
             issued.w_data.eq(arbiter.o_issued.payload),
@@ -127,10 +133,11 @@ class DmaReader(wiring.Component):
             self.o_hidden.eq(receiver.o_hidden),
             landings.w_en.eq(receiver.o_landed.valid),
             landings.w_data.eq(receiver.o_landed.payload),
-            self.o_landed.valid.eq(landings.r_rdy),
-            self.o_landed.payload.eq(landings.r_data),
-            landings.r_en.eq(self.o_landed.ready),
+            landed_out.i.valid.eq(landings.r_rdy),
+            landed_out.i.payload.eq(landings.r_data),
+            landings.r_en.eq(landed_out.i.ready),
         ]
+        wiring.connect(m, landed_out.o, wiring.flipped(self.o_landed))
 
         # A landing cannot be refused: every request taken has a place in the queue promised to it.
         promised = Signal(range(landings.depth + 1))

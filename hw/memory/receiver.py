@@ -35,9 +35,9 @@ CLASSES = ("demand", "prefetch")
 class FetchReceiver(wiring.Component):
     """Assembles words, checks, lands.
 
-    Takes a beat every cycle (RREADY is always 1). A word is written three cycles after its last beat, the landing is delivered
-    a cycle later still. A burst ends by its own count of beats; RLAST in another place, or a response other than OKAY, makes its
-    request land with ``AXI``. A CRC that differs makes it land with ``CRC``. What failed has been written all the same.
+    Takes a beat every cycle (RREADY is 1) but for ``hold``. A word is written four cycles after its last beat, the landing is
+    delivered two cycles later still. A burst ends by its own count of beats; RLAST in another place, or a response other than OKAY,
+    makes its request land with ``AXI``. A CRC that differs makes it land with ``CRC``. What failed has been written all the same.
     ``o_landed`` is an event: the owner keeps a queue and has reserved room for every request.
 
     Parameters
@@ -47,6 +47,7 @@ class FetchReceiver(wiring.Component):
     Members
     -------
     r : AXI4 R channel.
+    hold : In, level; no beat is taken.
     i_issued : bursts in the order of their data; there when the first beat of the burst arrives.
     i_ticket_demand, i_ticket_prefetch : the oldest request of either class.
     i_cut_demand, i_cut_prefetch : the oldest request ends without (further) data, for this reason.
@@ -60,6 +61,7 @@ class FetchReceiver(wiring.Component):
         self.config = config
         members = {
             "r": Out(AxiReadData(config.bus_bytes)),
+            "hold": In(1),
             "i_issued": In(stream.Signature(issued_layout(config))),
             "o_write": Out(buffer_write(config)),
             "o_router": Out(router_write(config)),
@@ -84,11 +86,11 @@ class FetchReceiver(wiring.Component):
         tickets = Array(getattr(self, f"i_ticket_{name}").payload for name in CLASSES)
 
         # Stage 1: the beat as it comes.
-        m.d.comb += self.r.rready.eq(1)
+        m.d.comb += self.r.rready.eq(~self.hold)
         beat = Signal(data.StructLayout({"data": bus_bits, "resp": 2, "last": 1}), reset_less=True)
         valid = Signal()
         m.d.sync += [
-            valid.eq(self.r.rvalid),
+            valid.eq(self.r.rvalid & ~self.hold),
             beat.data.eq(self.r.rdata),
             beat.resp.eq(self.r.rresp),
             beat.last.eq(self.r.rlast),
@@ -96,34 +98,43 @@ class FetchReceiver(wiring.Component):
 
         # Stage 2: whose it is. A beat without a burst (a slave that breaks the protocol) is dropped.
         issued = self.i_issued.payload
-        taken = Signal()
         burst_beat = Signal(8)
-        burst_end = Signal()
-        request_end = Signal()
+        owned, ends = Signal(), Signal()
         m.d.comb += [
-            taken.eq(valid & self.i_issued.valid),
-            burst_end.eq(taken & (burst_beat == issued.len)),
-            self.i_issued.ready.eq(burst_end),
-            request_end.eq(burst_end & issued.last),
+            owned.eq(valid & self.i_issued.valid),
+            ends.eq(burst_beat == issued.len),
+            self.i_issued.ready.eq(owned & ends),
         ]
-        with m.If(taken):
-            m.d.sync += burst_beat.eq(Mux(burst_end, 0, burst_beat + 1))
+        with m.If(owned):
+            m.d.sync += burst_beat.eq(Mux(ends, 0, burst_beat + 1))
+        taken, burst_end, request_end, bad = Signal(), Signal(), Signal(), Signal(reset_less=True)
+        which = Signal(reset_less=True)
+        word_in = Signal(bus_bits, reset_less=True)
+        m.d.sync += [
+            taken.eq(owned),
+            burst_end.eq(owned & ends),
+            request_end.eq(owned & ends & issued.last),
+            bad.eq((beat.resp != 0) | (beat.last != ends)),
+            which.eq(issued.prefetch),
+            word_in.eq(beat.data),
+        ]
 
+        # Stage 3: its place in its request.
         number = Array(Signal(fetch_beats_bits(config), name=f"number_{name}") for name in CLASSES)
+        fresh = Array(Signal(name=f"fresh_{name}", init=1) for name in CLASSES)  # ``number`` is 0
         failed = Array(Signal(name=f"failed_{name}") for name in CLASSES)
         expected = Array(Signal(32, name=f"expected_{name}", reset_less=True) for name in CLASSES)
         partial = [
             Array(Signal(bus_bits, name=f"partial_{name}_{i}", reset_less=True) for name in CLASSES)
             for i in range(config.beats_per_word - 1)
         ]
-        which = issued.prefetch
         ticket = Signal(ticket_layout(config))
         first = Signal()
         position = Signal(fetch_beats_bits(config))
         m.d.comb += [
             ticket.eq(tickets[which]),
             position.eq(number[which]),
-            first.eq(position == 0),
+            first.eq(fresh[which]),
         ]
         m.submodules.crc = crc = Crc32cUpdate(config.bus_bytes)
         # A memory, so that the XOR trees have one destination and need not be selected from.
@@ -132,23 +143,22 @@ class FetchReceiver(wiring.Component):
         m.d.comb += [
             running.addr.eq(which),
             crc.state.eq(Mux(first, INITIAL, running.data)),
-            crc.data.eq(Cat(Mux(first, ticket.seed, beat.data[:32]), beat.data[32:])),
+            crc.data.eq(Cat(Mux(first, ticket.seed, word_in[:32]), word_in[32:])),
             write.addr.eq(which),
             write.data.eq(crc.next),
             write.en.eq(taken),
         ]
-        bad = Signal()
-        m.d.comb += bad.eq((beat.resp != 0) | (beat.last != (burst_beat == issued.len)))
         with m.If(taken):
             m.d.sync += [
                 number[which].eq(Mux(request_end, 0, position + 1)),
+                fresh[which].eq(request_end),
                 failed[which].eq(~request_end & (failed[which] | bad)),
             ]
             with m.If(first):
-                m.d.sync += expected[which].eq(beat.data[:32])
+                m.d.sync += expected[which].eq(word_in[:32])
             for i, part in enumerate(partial):
                 with m.If(position[: len(partial).bit_length()] == i):
-                    m.d.sync += part[which].eq(beat.data)
+                    m.d.sync += part[which].eq(word_in)
         for i, name in enumerate(CLASSES):
             m.d.comb += [
                 getattr(self, f"retire_{name}").eq(burst_end & (which == i)),
@@ -167,13 +177,13 @@ class FetchReceiver(wiring.Component):
             m.d.comb += cut.ready.eq(ready)
             with m.If(cut.valid & cut.ready):
                 m.d.comb += [ending.eq(1), ending_class.eq(i), ending_status.eq(cut.payload)]
-                m.d.sync += [number[i].eq(0), failed[i].eq(0)]
+                m.d.sync += [number[i].eq(0), fresh[i].eq(1), failed[i].eq(0)]
         ending_ticket = Signal(ticket_layout(config))
         m.d.comb += ending_ticket.eq(tickets[ending_class])
         for i, name in enumerate(CLASSES):
             m.d.comb += getattr(self, f"i_ticket_{name}").ready.eq(ending & (ending_class == i))
 
-        # Stage 3: the word goes to its address; the CRC register holds the state after the last beat.
+        # Stage 4: the word goes to its address; the CRC register holds the state after the last beat.
         m.submodules.placer = placer = WordPlacer(config)
         word = Signal(word_layout(config))
         per_word_end = position[: len(partial).bit_length()] == len(partial)
@@ -182,7 +192,7 @@ class FetchReceiver(wiring.Component):
             word.destination.eq(ticket.destination),
             word.frame.eq(ticket.frame),
             word.position.eq(position),
-            word.data.eq(Cat(*(part[which] for part in partial), beat.data)),
+            word.data.eq(Cat(*(part[which] for part in partial), word_in)),
             placer.i_word.eq(word),
             self.o_write.eq(placer.o_write),
             self.o_router.eq(placer.o_router),
@@ -200,21 +210,24 @@ class FetchReceiver(wiring.Component):
             landing_status.eq(ending_status),
             landing_ticket.eq(ending_ticket),
         ]
-        wrong = Signal()
-        m.d.comb += [
-            final.addr.eq(landing_class),
-            wrong.eq((landing_status == LandedStatus.OK) & (~final.data != expected[landing_class])),
-        ]
-
-        # Stage 4: land, through the owner's queue no sooner than the last word is out.
+        # Stage 5: the CRC, byte by byte.
         event = Signal.like(self.o_landed.payload, reset_less=True)
+        checked = Signal()
+        wrong = Signal(4, reset_less=True)
+        differs = ~final.data ^ expected[landing_class]
+        m.d.comb += final.addr.eq(landing_class)
         m.d.sync += [
-            self.o_landed.valid.eq(landing),
-            event.status.eq(Mux(wrong, LandedStatus.CRC, landing_status)),
+            checked.eq(landing),
+            wrong.eq(Cat(differs[8 * i : 8 * i + 8].any() for i in range(4))),
+            event.status.eq(landing_status),
             event.prefetch.eq(landing_class),
             event.destination.eq(landing_ticket.destination),
             event.frame.eq(landing_ticket.frame),
             event.ref.eq(landing_ticket.ref),
         ]
-        m.d.comb += self.o_landed.payload.eq(event)
+
+        # Stage 6: land, through the owner's queue no sooner than the last word is out.
+        m.d.comb += [self.o_landed.valid.eq(checked), self.o_landed.payload.eq(event)]
+        with m.If((event.status == LandedStatus.OK) & wrong.any()):
+            m.d.comb += self.o_landed.payload.status.eq(LandedStatus.CRC)
         return m

@@ -65,8 +65,12 @@ class SectionLoader(wiring.Component):
 
         present = Array(Signal(name=f"present{i}") for i in range(self.slots))
         tags = Array(Signal(config.layer_bits, name=f"tag{i}") for i in range(self.slots))
-        resident = Signal()
-        m.d.comb += resident.eq(present[self.slot] & (tags[self.slot] == layer))
+        # Looked at a cycle after a layer is wanted first; nothing changes it meanwhile.
+        resident, looked = Signal(reset_less=True), Signal()
+        m.d.sync += [
+            resident.eq(present[self.slot] & (tags[self.slot] == layer)),
+            looked.eq(0),
+        ]
 
         # layer * stride by shift and add, one bit of the layer a cycle: a load takes hundreds of cycles anyway.
         address = Signal(config.addr_bits)
@@ -88,9 +92,10 @@ class SectionLoader(wiring.Component):
         with m.FSM(name="loader") as fsm:
             m.d.comb += self.loading.eq(~fsm.ongoing("READY"))
             with m.State("READY"):
-                m.d.comb += self.i_want.ready.eq(resident)
+                m.d.comb += self.i_want.ready.eq(looked & resident)
+                m.d.sync += looked.eq(self.i_want.valid & ~self.i_want.ready)
                 m.d.sync += [address.eq(self.base), addend.eq(self.stride), left.eq(layer)]
-                with m.If(self.i_want.valid & ~resident):
+                with m.If(looked & ~resident):
                     m.next = "ADDRESS"
             with m.State("ADDRESS"):
                 m.d.sync += [address.eq(address + Mux(left[0], addend, 0)), addend.eq(addend << 1), left.eq(left >> 1)]

@@ -49,7 +49,7 @@ class PredictionUnit(wiring.Component):
     o_prediction : runs for the prefetch engine.
     clear_tables, save_tables, load_tables : In, pulses.
     tables_busy, tables_done, tables_failed, writing, axi, window : of ``TablePort``.
-    o_fetch : to the demand side of the DMA. ``i_table_word``, ``i_section``: In, words from it.
+    o_fetch : to the demand side of the DMA. ``i_table_word``, ``i_section``: In, words from it. ``hold``: Out, level, not so fast.
     i_landed : In, copy of the DMA's landed payloads, ``landed_valid`` when one passes.
     o_row_fetch, i_row_landed : to and from the prefetch side of the DMA, for rows in DRAM. ``row_fault``: Out, pulse, as one is taken:
         it is an error. ``row_urgent``: Out, level: a routing waits for them.
@@ -89,6 +89,7 @@ class PredictionUnit(wiring.Component):
                 "window": In(WindowBounds(config.addr_bits)),
                 "o_fetch": Out(stream.Signature(fetch_request(config))),
                 "i_table_word": In(table_write(config)),
+                "hold": Out(1),
                 "i_section": In(hidden_write(config)),
                 "i_landed": In(landed(config)),
                 "landed_valid": In(1),
@@ -190,6 +191,7 @@ class PredictionUnit(wiring.Component):
             tables.base.eq(self.params.table_base),
             tables.image_id.eq(self.params.image_id),
             tables.i_word.eq(self.i_table_word),
+            self.hold.eq(tables.hold),
             tables.i_landed.eq(self.i_landed),
             tables.landed_valid.eq(self.landed_valid),
             self.tables_busy.eq(tables.busy),

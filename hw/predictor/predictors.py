@@ -3,7 +3,7 @@
 # Component members come from the signature at run time, and m.If is no context manager to it: pyright cannot see them.
 # pyright: reportAttributeAccessIssue=false, reportGeneralTypeIssues=false, reportArgumentType=false
 
-from amaranth import Module, Mux, Signal, signed
+from amaranth import Cat, Module, Mux, Signal, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -189,7 +189,10 @@ class Predictors(wiring.Component):
         clears = self.i_command.payload == TableCommand.CLEAR
         begun = Signal(len(tables) + len(forgetful))
         taken = Signal.like(begun)
-        m.d.comb += self.i_command.ready.eq(taken.all())
+        m.d.comb += [
+            self.i_command.ready.eq(taken.all()),
+            self.i_row.ready.eq(Cat(predictor.i_row.ready for predictor, _ in tables).any()),
+        ]
         for i, predictor in enumerate(forgetful, len(tables)):
             m.d.comb += [
                 predictor.clear.eq(self.i_command.valid & clears & ~begun[i] & ~predictor.busy),
@@ -202,12 +205,12 @@ class Predictors(wiring.Component):
                 predictor.i_command.valid.eq(self.i_command.valid & meant & ~begun[i]),
                 taken[i].eq(~meant | begun[i] | predictor.i_command.ready),
                 predictor.i_row.payload.eq(self.i_row.payload),
-                predictor.i_row.valid.eq(self.i_row.valid & chosen),
+                # Only the one that was told to load is ready.
+                predictor.i_row.valid.eq(self.i_row.valid),
                 predictor.o_row.ready.eq(self.o_row.ready & chosen),
             ]
             with m.If(chosen):
                 m.d.comb += [
-                    self.i_row.ready.eq(predictor.i_row.ready),
                     self.o_row.valid.eq(predictor.o_row.valid),
                     self.o_row.payload.eq(predictor.o_row.payload),
                 ]

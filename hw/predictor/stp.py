@@ -28,6 +28,7 @@ from stmoe.hw.predictor.stp_errors import StpErrors
 from stmoe.hw.predictor.stp_learning import stp_row
 from stmoe.hw.predictor.stp_sources import StpSources, history_depth
 from stmoe.hw.predictor.stp_sums import StpSums
+from stmoe.hw.register_slice import RegisterSlice
 from stmoe.model.config import EngineConfig
 from stmoe.model.predictor.stp_config import WORD_BITS, RowsHome
 
@@ -36,8 +37,8 @@ class StpPredictor(wiring.Component):
     """Predicts layer l+1 from the routings up to layer l, and layer 0 of the next token from the last layer's.
 
     With a routing taken in cycle 0, its last row listed in cycle a + 1 (a of ``StpSources``), n rows of s slices on chip and without
-    backpressure: the prediction's last item is in cycle ``P = 18 + E + max(a, 3 + n·s)``. Then the n' rows of the routing just
-    verified learn, and the next one is taken in cycle ``P + 1 + (10 + n'·s if it learns)``; both ``experts_max`` - E later where the
+    backpressure: the prediction's last item is in cycle ``P = 21 + E + max(a, 3 + n·s)``. Then the n' rows of the routing just
+    verified learn, and the next one is taken in cycle ``P + (10 + n'·s if it learns else 1)``; both ``experts_max`` - E later where the
     build has more experts than the model, but for P itself. With rows in DRAM: ``DramRows``.
     Backpressure on the prediction holds up learning and the next routing, nothing else. A command goes before words and routings and
     takes what it takes in ``TableWalk``. CLEAR and LOAD break the stream; reset forgets everything, and starts clearing.
@@ -93,8 +94,13 @@ class StpPredictor(wiring.Component):
         rows = home.store
         if ahead:
             connect(m, home.port, flipped(self.rows))
-        connect(m, report.o_prediction, flipped(self.o_prediction))
-        connect(m, sums.o_score, report.i_score)
+        # Ready comes from far, and all sums hang on it.
+        m.submodules.out = out = RegisterSlice(prediction(config))
+        connect(m, report.o_prediction, out.i)
+        connect(m, out.o, flipped(self.o_prediction))
+        m.submodules.scores = scores = RegisterSlice(sums.o_score.payload.shape())
+        connect(m, sums.o_score, scores.i)
+        connect(m, scores.o, report.i_score)
         connect(m, rows.i_command, flipped(self.i_command))
         connect(m, rows.o_row, flipped(self.o_row))
         connect(m, rows.i_row, flipped(self.i_row))
@@ -110,8 +116,11 @@ class StpPredictor(wiring.Component):
         further = Mux(since.all(), since, since + 1)
         # Words of the target's token (after a last layer: of that token) and of the one before, 0 where unknown.
         word, before = Signal(WORD_BITS, reset_less=True), Signal(WORD_BITS, reset_less=True)
-        taken = self.i_routed.payload
-        # What waits is compared in one cycle and taken in the next: the comparison is wide. Nothing it looks at changes in between.
+        taken, announced = self.i_routed.payload, self.i_word.payload
+        # What waits is compared in one cycle, taken in the next, and told to everybody in the one after, out of registers: the
+        # comparison is wide, and many hang on it. Nothing it looks at changes in between.
+        noted = Signal.like(taken, reset_less=True)
+        noted_word = Signal.like(announced, reset_less=True)
         heard, word_heard = Signal(), Signal()
         last_layer, follows, word_follows = Signal(), Signal(), Signal()
         m.d.sync += [heard.eq(0), word_heard.eq(0), last_layer.eq(taken.layer + 1 >= self.shape.layers)]
@@ -123,7 +132,6 @@ class StpPredictor(wiring.Component):
             & (taken.count != 0)
             & ~(prepared & worded & (taken.word != word))
         )
-        announced = self.i_word.payload
         m.d.sync += word_follows.eq(
             known
             & (expected.layer == 0)
@@ -142,8 +150,8 @@ class StpPredictor(wiring.Component):
             sums.experts.eq(self.shape.experts),
             sums.i_addend.eq(rows.o_addend),
             errors.i_chance.eq(sums.o_chance),
-            errors.used.count.eq(taken.count),
-            errors.used.ids.eq(taken.ids),
+            errors.used.count.eq(noted.count),
+            errors.used.ids.eq(noted.ids),
             errors.i_want.eq(rows.o_want),
             report.experts.eq(self.shape.experts),
             report.layer.eq(sources.target),
@@ -154,8 +162,8 @@ class StpPredictor(wiring.Component):
             self.o_scores.score.eq(report.i_score.payload),
             self.target.eq(expected),
             sources.layers.eq(self.shape.layers),
-            sources.i_ids.count.eq(taken.count),
-            sources.i_ids.ids.eq(taken.ids),
+            sources.i_ids.count.eq(noted.count),
+            sources.i_ids.ids.eq(noted.ids),
             sources.target.eq(expected.layer),
             sources.since.eq(since),
             sources.early.eq(~begun),
@@ -184,7 +192,7 @@ class StpPredictor(wiring.Component):
             with m.State("IDLE"):
                 m.d.comb += [
                     rows.allowed.eq(1),
-                    self.busy.eq(rows.busy | self.i_command.valid),
+                    self.busy.eq(rows.busy | self.i_command.valid | out.o.valid),
                     self.i_word.ready.eq(rows.free & ~self.i_command.valid & word_heard),
                     self.i_routed.ready.eq(rows.free & ~self.i_command.valid & heard & ~self.i_word.valid),
                 ]
@@ -192,50 +200,55 @@ class StpPredictor(wiring.Component):
                     heard.eq(self.i_routed.valid & ~self.i_word.valid & ~self.i_routed.ready),
                     word_heard.eq(self.i_word.valid & ~self.i_word.ready),
                 ]
+                m.d.sync += [noted.eq(taken), noted_word.eq(announced)]
                 with m.If(self.i_word.ready & self.i_word.valid):
-                    m.d.sync += [
-                        known.eq(1),
-                        learns.eq(0),
-                        answers.eq(1),
-                        silent.eq(0),
-                        expected.layer.eq(0),
-                        expected.token.eq(announced.token),
-                        expected.sequence.eq(announced.sequence),
-                        before.eq(Mux(word_follows, word, 0)),
-                        word.eq(announced.word),
-                        was_announced.eq(1),
-                    ]
-                    with m.If(~word_follows):
-                        m.d.sync += since.eq(0)
-                    with m.If(~word_follows | ~begun):
-                        m.d.sync += [drops.eq(1), begun.eq(0), prepared.eq(0)]
-                    m.d.comb += sums.clear.eq(1)
-                    m.next = "TAKEN"
+                    m.next = "WORD"
                 with m.Elif(self.i_routed.ready & self.i_routed.valid):
-                    m.d.comb += [errors.verify.eq(1), sums.clear.eq(1)]
-                    m.d.sync += [
-                        learns.eq(follows & rows.owing),
-                        answers.eq(1),
-                        known.eq(taken.count != 0),
-                        silent.eq(taken.count == 0),
-                        since.eq(Mux(follows, further, 1)),
-                        expected.sequence.eq(taken.sequence),
-                        expected.layer.eq(Mux(last_layer, 0, taken.layer + 1)),
-                        expected.token.eq(taken.token + last_layer),
-                    ]
-                    m.d.comb += sources.record.eq(taken.count != 0)
-                    m.d.sync += [begun.eq(prepared), prepared.eq(0)]
-                    with m.If(~follows):
-                        m.d.sync += [drops.eq(1), begun.eq(0)]
-                    with m.If(last_layer & (taken.word != 0)):
-                        # The announcement is answered.
-                        m.d.sync += answers.eq(0)
-                    m.next = "TAKEN"
-                    m.d.sync += [word.eq(taken.word), was_announced.eq(0)]
-                    with m.If(~follows):
-                        m.d.sync += before.eq(0)
-                    with m.Elif((taken.layer == 0) & ~was_announced):
-                        m.d.sync += before.eq(word)
+                    m.next = "ROUTED"
+            with m.State("WORD"):
+                m.d.sync += [
+                    known.eq(1),
+                    learns.eq(0),
+                    answers.eq(1),
+                    silent.eq(0),
+                    expected.layer.eq(0),
+                    expected.token.eq(noted_word.token),
+                    expected.sequence.eq(noted_word.sequence),
+                    before.eq(Mux(word_follows, word, 0)),
+                    word.eq(noted_word.word),
+                    was_announced.eq(1),
+                ]
+                with m.If(~word_follows):
+                    m.d.sync += since.eq(0)
+                with m.If(~word_follows | ~begun):
+                    m.d.sync += [drops.eq(1), begun.eq(0), prepared.eq(0)]
+                m.d.comb += sums.clear.eq(1)
+                m.next = "TAKEN"
+            with m.State("ROUTED"):
+                m.d.comb += [errors.verify.eq(1), sums.clear.eq(1)]
+                m.d.sync += [
+                    learns.eq(follows & rows.owing),
+                    answers.eq(1),
+                    known.eq(noted.count != 0),
+                    silent.eq(noted.count == 0),
+                    since.eq(Mux(follows, further, 1)),
+                    expected.sequence.eq(noted.sequence),
+                    expected.layer.eq(Mux(last_layer, 0, noted.layer + 1)),
+                    expected.token.eq(noted.token + last_layer),
+                ]
+                m.d.comb += sources.record.eq(noted.count != 0)
+                m.d.sync += [begun.eq(prepared), prepared.eq(0)]
+                with m.If(~follows):
+                    m.d.sync += [drops.eq(1), begun.eq(0)]
+                with m.If(last_layer & (noted.word != 0)):
+                    # The announcement is answered.
+                    m.d.sync += answers.eq(0)
+                m.next = "TAKEN"
+                m.d.sync += [word.eq(noted.word), was_announced.eq(0)]
+                with m.If(~follows):
+                    m.d.sync += before.eq(0)
+                with m.Elif((noted.layer == 0) & ~was_announced):
+                    m.d.sync += before.eq(word)
             with m.State("TAKEN"):
                 m.d.comb += [rows.drop.eq(drops), rows.learn.eq(~answers & learns)]
                 m.d.sync += drops.eq(0)

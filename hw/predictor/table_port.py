@@ -38,7 +38,7 @@ class TablePort(wiring.Component):
     base, image_id : In, where it lies in DRAM, and for what model; likewise.
     o_command : stream of ``TableCommand``.
     i_row, o_row : rows from and to the predictor.
-    o_fetch, i_word, i_landed, landed_valid : to and from the DMA reader.
+    o_fetch, i_word, hold, i_landed, landed_valid : to and from the DMA reader.
     axi : AXI4 write master. ``window``: In, bounds of what may be written.
     elsewhere : In, level: the table lives in DRAM; stable while ``busy``. ``elsewhere_busy``: In, level, from the cycle after a
         command was taken: it is under way. ``elsewhere_failed``: In, pulse: something was not written, or the load is not right.
@@ -65,6 +65,7 @@ class TablePort(wiring.Component):
                 "o_row": Out(row),
                 "o_fetch": Out(stream.Signature(fetch_request(config))),
                 "i_word": In(table_write(config)),
+                "hold": Out(1),
                 "i_landed": In(landed(config)),
                 "landed_valid": In(1),
                 "axi": Out(AxiWrite(config.addr_bits, config.bus_bytes)),
@@ -83,7 +84,7 @@ class TablePort(wiring.Component):
         )
 
     def elaborate(self, platform):
-        """States: IDLE; CLEAR, SAVE, LOAD until the predictor takes the command; then WORK, or ELSEWHERE."""
+        """States: IDLE; CLEAR, SAVE, LOAD until the predictor takes the command; then START_… and WORK, or ELSEWHERE."""
         m = Module()
         m.submodules.saver = saver = TableSaver(self.config)
         m.submodules.loader = loader = TableLoader(self.config)
@@ -113,6 +114,7 @@ class TablePort(wiring.Component):
         done = Signal()
         m.d.comb += [
             loader.i_word.eq(self.i_word),
+            self.hold.eq(loader.hold),
             loader.i_landed.eq(self.i_landed),
             loader.landed_valid.eq(self.landed_valid),
             self.writing.eq(saver.busy),
@@ -146,12 +148,15 @@ class TablePort(wiring.Component):
                     m.d.comb += [self.o_command.valid.eq(1), self.o_command.payload.eq(command)]
                     with m.If(self.o_command.ready):
                         m.d.comb += begun[i].eq(1)
-                        m.next = "WORK"
+                        m.next = "WORK" if start is None else f"START_{command.name}"
                         with m.If(elsewhere):
                             m.d.sync += [tells.eq(command != TableCommand.CLEAR), well.eq(1)]
                             m.next = "ELSEWHERE"
-                        if start is not None:
-                            m.d.comb += start.eq(~elsewhere)
+                if start is not None:
+                    # A cycle for the way from the predictors.
+                    with m.State(f"START_{command.name}"):
+                        m.d.comb += start.eq(1)
+                        m.next = "WORK"
             with m.State("ELSEWHERE"):
                 with m.If(self.elsewhere_failed):
                     m.d.sync += well.eq(0)

@@ -25,8 +25,8 @@ IMAGE_ID_STEP = 2
 class TableSaver(wiring.Component):
     """Writes one image of a learned table for every ``start``.
 
-    With s = bus_bytes/4, h words of head and n words of rows: the CRC costs s cycles a word and the offer of a word at least one
-    more, so a save takes about ``h·(s + 1) + n·(s + 1)`` cycles without backpressure. Rows are taken one after the other and
+    With s = bus_bytes/4, h words of head and n words of rows: the CRC costs s cycles a word, picking and offering it two
+    more, so a save takes about ``(h + n)·(s + 2)`` cycles without backpressure. Rows are taken one after the other and
     held up by the writer. Reset forgets everything; it must not come while ``busy``.
 
     Parameters
@@ -64,7 +64,9 @@ class TableSaver(wiring.Component):
         )
 
     def elaborate(self, platform):
-        """States: IDLE; HEAD_CRC; ROW_RANGE, ROW_CRC, ROW_WORD, ROWS_WRITTEN; HEAD_RANGE, HEAD_WORD, HEAD_WRITTEN."""
+        """States: IDLE; HEAD_PICK, HEAD_CRC; ROW_RANGE, ROW_PICK, ROW_CRC, ROW_WORD, ROWS_WRITTEN; HEAD_RANGE, HEAD_SEAL, HEAD_WORD,
+        HEAD_WRITTEN.
+        """
         m = Module()
         config, images = self.config, streamed_images(self.config)
         bus_bits = 8 * config.bus_bytes
@@ -74,6 +76,8 @@ class TableSaver(wiring.Component):
         m.submodules.crc = crc = Crc32cUpdate(STEP_BYTES)
         state = Signal(32, reset_less=True)
         restart, update = Signal(), Signal()
+        rows_at = Signal(config.addr_bits, reset_less=True)
+        m.d.sync += rows_at.eq(self.base + head_bytes)
         step = Signal(range(max(2, config.bus_bytes // STEP_BYTES)))
         beat = Signal(range(max(2, head_beats, row_beats)))
         row = Signal(range(rows))
@@ -87,7 +91,9 @@ class TableSaver(wiring.Component):
             for i in range(0, head_bytes, STEP_BYTES)
         ]
         head = Signal(8 * head_bytes)
-        word = Signal(bus_bits)
+        # Registered: the predictors lie far from CRC and writer.
+        pick = Signal()
+        word = Signal(bus_bits, reset_less=True)
         head_words = Array(head.word_select(i, bus_bits) for i in range(head_beats))
         row_bits = Signal(row_beats * bus_bits)
         row_words = Array(row_bits.word_select(i, bus_bits) for i in range(row_beats))
@@ -107,12 +113,13 @@ class TableSaver(wiring.Component):
         ]
         m.d.comb += [
             row_bits.eq(self.i_row.payload),
-            word.eq(Mux(in_rows, row_words[beat], head_words[beat])),
             crc.state.eq(state),
             crc.data.eq(word.word_select(step, 8 * STEP_BYTES)),
             self.o_word.payload.data.eq(word),
             self.busy.eq(1),
         ]
+        with m.If(pick):
+            m.d.sync += word.eq(Mux(in_rows, row_words[beat], head_words[beat]))
         with m.If(restart):
             m.d.sync += state.eq(INITIAL)
         with m.Elif(update):
@@ -126,38 +133,45 @@ class TableSaver(wiring.Component):
                 m.d.sync += [step.eq(0), beat.eq(0), row.eq(0)]
                 with m.If(self.start):
                     m.d.comb += restart.eq(1)
-                    m.next = "HEAD_CRC"
+                    m.next = "HEAD_PICK"
+            with m.State("HEAD_PICK"):
+                m.d.comb += pick.eq(1)
+                m.next = "HEAD_CRC"
             with m.State("HEAD_CRC"):
                 m.d.comb += update.eq(1)
                 m.d.sync += step.eq(step + 1)
                 with m.If(last_step):
                     m.d.sync += [step.eq(0), beat.eq(beat + 1)]
+                    m.next = "HEAD_PICK"
                     with m.If(last_head):
                         m.d.sync += beat.eq(0)
                         m.next = "ROW_RANGE"
             with m.State("ROW_RANGE"):
                 m.d.comb += [
                     self.o_range.valid.eq(1),
-                    self.o_range.payload.address.eq(self.base + head_bytes),
+                    self.o_range.payload.address.eq(rows_at),
                     self.o_range.payload.beats.eq(Array(image.rows * image.row_beats for image in images)[self.table]),
                 ]
                 with m.If(self.o_range.ready):
+                    m.next = "ROW_PICK"
+            with m.State("ROW_PICK"):
+                m.d.comb += [in_rows.eq(1), pick.eq(1)]
+                with m.If(self.i_row.valid):
+                    # Its last word is on its way into the register: the row has done its service.
+                    m.d.comb += self.i_row.ready.eq(last_of_row)
                     m.next = "ROW_CRC"
             with m.State("ROW_CRC"):
-                m.d.comb += in_rows.eq(1)
-                with m.If(self.i_row.valid):
-                    m.d.comb += update.eq(1)
-                    m.d.sync += step.eq(step + 1)
-                    with m.If(last_step):
-                        m.d.sync += step.eq(0)
-                        m.next = "ROW_WORD"
+                m.d.comb += update.eq(1)
+                m.d.sync += step.eq(step + 1)
+                with m.If(last_step):
+                    m.d.sync += step.eq(0)
+                    m.next = "ROW_WORD"
             with m.State("ROW_WORD"):
                 last = last_of_row & (row == Array(image.rows - 1 for image in images)[self.table])
-                m.d.comb += [in_rows.eq(1), self.o_word.valid.eq(1), self.o_word.payload.last.eq(last)]
+                m.d.comb += [self.o_word.valid.eq(1), self.o_word.payload.last.eq(last)]
                 with m.If(self.o_word.ready):
-                    m.d.comb += self.i_row.ready.eq(last_of_row)
                     m.d.sync += beat.eq(beat + 1)
-                    m.next = "ROW_CRC"
+                    m.next = "ROW_PICK"
                     with m.If(last_of_row):
                         m.d.sync += [beat.eq(0), row.eq(row + 1)]
                     with m.If(last):
@@ -176,11 +190,15 @@ class TableSaver(wiring.Component):
                     self.o_range.payload.beats.eq(head_beats),
                 ]
                 with m.If(self.o_range.ready):
-                    m.next = "HEAD_WORD"
+                    m.next = "HEAD_SEAL"
+            with m.State("HEAD_SEAL"):
+                m.d.comb += [sealed.eq(1), pick.eq(1)]
+                m.next = "HEAD_WORD"
             with m.State("HEAD_WORD"):
-                m.d.comb += [sealed.eq(1), self.o_word.valid.eq(1), self.o_word.payload.last.eq(last_head)]
+                m.d.comb += [self.o_word.valid.eq(1), self.o_word.payload.last.eq(last_head)]
                 with m.If(self.o_word.ready):
                     m.d.sync += beat.eq(beat + 1)
+                    m.next = "HEAD_SEAL"
                     with m.If(last_head):
                         m.next = "HEAD_WRITTEN"
             with m.State("HEAD_WRITTEN"):

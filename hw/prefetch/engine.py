@@ -135,9 +135,11 @@ class PrefetchEngine(wiring.Component):
         # What was verified last, and what is still to be undone.
         verify = self.i_verify.payload
         checked = Signal(clog2(config.top_k_max + 1), reset_less=True)
+        asked = Signal()  #: something is to be verified; a cycle late, since the sequencer is far
+        m.d.sync += asked.eq(self.i_verify.valid & ~self.i_verify.ready)
         began = Signal()
         verified_layer = Signal(config.layer_bits, reset_less=True)
-        following = Signal(config.layer_bits)
+        following = Signal(config.layer_bits)  #: the layer after ``verified_layer``
         routed_layer = Signal(reset_less=True)  #: the prediction was for the layer that was then routed
         aborting = Signal()
         fresh = Signal()  #: in the first cycle after verify
@@ -151,7 +153,6 @@ class PrefetchEngine(wiring.Component):
         own = candidates.layer == layer
         weighing = Signal(2)
         m.d.comb += [
-            following.eq(Mux(verified_layer + 1 == shape.layers, 0, verified_layer + 1)),
             offered.eq(candidates.complete & Mux(active, own, ~began | (candidates.layer == following))),
             candidates.shape.eq(shape),
             candidates.closed.eq(began & (verified_layer != following)),
@@ -160,7 +161,7 @@ class PrefetchEngine(wiring.Component):
             candidates.walk.eq(loading.walk | settlement.walk),
             loading.chunks.eq(shape.chunks),
             loading.budget.eq(self.budget),
-            loading.stop.eq(self.i_verify.valid | offered),
+            loading.stop.eq(asked | offered),
             loading.hold.eq(self.hold),
             loading.room.eq(~in_flight.full & ~address.busy),
             loading.searching.eq(candidates.searching | weighing.any()),
@@ -248,7 +249,7 @@ class PrefetchEngine(wiring.Component):
                 m.d.sync += checked.eq(0)
                 with m.If(candidates.complete & ~self.enable):
                     m.d.comb += candidates.clear.eq(1)
-                with m.Elif(self.i_verify.valid):
+                with m.Elif(asked):
                     with m.If(candidates.complete & (candidates.layer == verify.layer) & (~active | own)):
                         take_prediction()
                     with m.Elif(~aborting):
@@ -287,6 +288,7 @@ class PrefetchEngine(wiring.Component):
                 m.d.sync += [
                     began.eq(1),
                     verified_layer.eq(verify.layer),
+                    following.eq(Mux(verify.layer + 1 == shape.layers, 0, verify.layer + 1)),
                     routed_layer.eq(layer == verify.layer),
                 ]
                 with m.If((in_flight.count != 0) & (in_flight.wanted == 0)):

@@ -11,7 +11,9 @@ from amaranth import Array, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from stmoe.hw.compute.pipeline import delayed
 from stmoe.hw.layouts import router_start, router_write, shape_layout, x_write
+from stmoe.hw.memory.block_sram import BLOCK_LATENCY, BlockSram
 from stmoe.hw.memory.sram import Sram
 from stmoe.model.config import EngineConfig, clog2
 from stmoe.model.numerics import SCALE_BITS, SHIFT_BITS
@@ -59,8 +61,8 @@ class RouterMatVec(wiring.Component):
         self.config = config
         #: A register after every two levels of adders.
         self.tree_stages = (clog2(config.router_lanes) + 1) // 2
-        # Memory, operands, products, tree, sum.
-        self.latency = 4 + self.tree_stages
+        # Memory, products, tree, sum.
+        self.latency = BLOCK_LATENCY + 2 + self.tree_stages
         super().__init__(
             {
                 "shape": In(shape_layout(config)),
@@ -77,7 +79,7 @@ class RouterMatVec(wiring.Component):
         m = Module()
         config = self.config
         m.submodules.x_memory = x_memory = Sram(8 * config.bus_bytes, 2 * config.d_max // config.bus_bytes)
-        m.submodules.weights = weights = Sram(8 * config.bus_bytes, config.router_slots * config.router_slot_words)
+        m.submodules.weights = weights = BlockSram(8 * config.bus_bytes, config.router_slots * config.router_slot_words)
         slot_base = Array(slot * config.router_slot_words for slot in range(config.router_slots))
         head_words = config.router_head_bytes // config.bus_bytes
 
@@ -93,10 +95,15 @@ class RouterMatVec(wiring.Component):
         last_expert = expert == self.shape.experts - 1
         m.d.comb += [
             self.i_start.ready.eq(~busy),
-            x_memory.read_en.eq(reading),
-            x_memory.read_addr.eq(beat),
             weights.read_en.eq(reading),
             weights.read_addr.eq(address),
+        ]
+        # x16 is read so much later that its register has it when the weights come.
+        later = BLOCK_LATENCY - 2
+        x_read = delayed(m, reading, later, "x_read", reset_less=False)
+        m.d.comb += [
+            x_memory.read_en.eq(x_read[-1]),
+            x_memory.read_addr.eq(delayed(m, beat, later, "x_beat", valid=x_read)[-1]),
         ]
         with m.If(self.i_start.valid & self.i_start.ready):
             m.d.sync += [
@@ -123,7 +130,7 @@ class RouterMatVec(wiring.Component):
             stage.last.eq(last_expert),
             stage.expert.eq(expert),
         ]
-        valid_in = []  # in the cycle of the memories' words, of the operands, of the products, and so on
+        valid_in = []  # one cycle after reading, two cycles, and so on
         for i in range(self.latency - 1):
             next_stage = Signal(tag, name=f"stage_{i}")
             m.d.sync += next_stage.eq(stage)
@@ -168,21 +175,15 @@ class RouterMatVec(wiring.Component):
             m.d.sync += self.scale.eq(scales[self.i_start.payload.slot])
 
     def _dot(self, m, x_word, w_word, valid_in):
-        """Σ over the lanes of a word, ``latency - 2`` cycles after the memories: operands, products, tree.
-
-        A stage moves only for a valid word.
-        """
+        """Σ over the lanes of a word of weights: products, tree. A stage moves only for a valid word."""
+        x_here = Signal.like(x_word, reset_less=True)
+        with m.If(valid_in[BLOCK_LATENCY - 2]):
+            m.d.sync += x_here.eq(x_word)
         terms = []
         for lane in range(self.config.router_lanes):
-            x = Signal(signed(16), name=f"x_{lane}", reset_less=True)
-            w = Signal(signed(16), name=f"w_{lane}", reset_less=True)
+            x, w = (word.word_select(lane, 16).as_signed() for word in (x_here, w_word))
             product = Signal(signed(32), name=f"product_{lane}", reset_less=True)
-            with m.If(valid_in[0]):
-                m.d.sync += [
-                    x.eq(x_word.word_select(lane, 16).as_signed()),
-                    w.eq(w_word.word_select(lane, 16).as_signed()),
-                ]
-            with m.If(valid_in[1]):
+            with m.If(valid_in[BLOCK_LATENCY - 1]):
                 m.d.sync += product.eq(x * w)
             terms.append(product)
         for level in range(self.tree_stages):
@@ -191,7 +192,7 @@ class RouterMatVec(wiring.Component):
                 pairs = [a + b for a, b in zip(terms[i : i + 4 : 2], terms[i + 1 : i + 4 : 2], strict=True)]
                 value = pairs[0] + pairs[1] if len(pairs) == 2 else pairs[0]
                 total = Signal(value.shape(), name=f"sum_{level}_{i // 4}", reset_less=True)
-                with m.If(valid_in[2 + level]):
+                with m.If(valid_in[BLOCK_LATENCY + level]):
                     m.d.sync += total.eq(value)
                 sums.append(total)
             terms = sums

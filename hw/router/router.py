@@ -97,6 +97,12 @@ class RouterUnit(wiring.Component):
             softmax.selected.eq(ids),
             softmax.z_max.eq(top_k.z_max),
         ]
+        # A cycle late: who asks is far, and much hangs on it.
+        external, starts = Signal(), Signal()
+        m.d.sync += [
+            external.eq(self.i_external.valid & ~self.i_external.ready),
+            starts.eq(self.i_start.valid & ~self.i_start.ready),
+        ]
         with m.If(self.o_ids.valid & self.o_ids.ready):
             m.d.sync += ids_valid.eq(0)
         with m.If(softmax.o_weight.valid):
@@ -105,19 +111,19 @@ class RouterUnit(wiring.Component):
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += [
-                    self.i_external.ready.eq(~ids_valid),
-                    self.i_start.ready.eq(~ids_valid & ~self.i_external.valid & matvec.i_start.ready),
-                    matvec.i_start.valid.eq(self.i_start.valid & self.i_start.ready),
+                    self.i_external.ready.eq(external & ~ids_valid),
+                    self.i_start.ready.eq(starts & ~ids_valid & ~external & matvec.i_start.ready),
+                    matvec.i_start.valid.eq(self.i_start.ready),
                     top_k.clear.eq(1),
                 ]
-                with m.If(self.i_external.valid & self.i_external.ready):
+                with m.If(self.i_external.ready):
                     m.d.sync += [
                         ids.eq(self.i_external.payload.selected),
                         weights.eq(self.i_external.payload.weights),
                         ids_valid.eq(1),
                         weights_valid.eq(1),
                     ]
-                with m.If(self.i_start.valid & self.i_start.ready):
+                with m.If(self.i_start.ready):
                     m.d.sync += weights_valid.eq(0)
                     m.next = "ROUTE"
             with m.State("ROUTE"):

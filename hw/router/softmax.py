@@ -80,12 +80,15 @@ class Softmax(wiring.Component):
         """States: IDLE; SUM (all experts into the denominator); CHOSEN, DRAIN (the chosen ones); LOAD, DIVIDE, SCALE a weight."""
         m = Module()
         config = self.config
+        # The address in a register: a chosen expert's id comes from far, and the choice of it takes its time.
+        address = Signal(clog2(config.experts_max), reset_less=True)
         m.submodules.z_memory = z_memory = Memory(shape=signed(Z_BITS), depth=config.experts_max, init=[])
         write, z_read = z_memory.write_port(), z_memory.read_port()
         m.d.comb += [
             write.en.eq(self.i_z.valid),
             write.addr.eq(self.i_z.expert),
             write.data.eq(self.i_z.z),
+            z_read.addr.eq(address),
         ]
 
         # Into the pipeline: add to the denominator, keep as the p of a slot, last of the pass.
@@ -133,13 +136,13 @@ class Softmax(wiring.Component):
                     with m.Else():
                         m.next = "SUM"
             with m.State("SUM"):
-                m.d.comb += [z_read.addr.eq(expert), issue.add.eq(1)]
-                m.d.sync += expert.eq(expert + 1)
+                m.d.comb += issue.add.eq(1)
+                m.d.sync += [address.eq(expert), expert.eq(expert + 1)]
                 with m.If(expert == self.shape.experts - 1):
                     m.next = "CHOSEN"
             with m.State("CHOSEN"):
+                m.d.sync += address.eq(self.selected.ids[slot])
                 m.d.comb += [
-                    z_read.addr.eq(self.selected.ids[slot]),
                     issue.add.eq(self.shape.renormalise),
                     issue.keep.eq(1),
                     issue.slot.eq(slot),
@@ -175,7 +178,7 @@ class Softmax(wiring.Component):
         return m
 
     def _pipeline(self, m, z, issue):
-        """From a sum (the cycle after ``issue``) to its p: the tag that left the pipeline, and p beside it."""
+        """From a sum (two cycles after ``issue``) to its p: the tag that left the pipeline, and p beside it."""
         # rsr(a, s) = ((a >> (s - 1)) + 1) >> 1 keeps the adder short.
         total_shift = self.scale.s + self.exponent
         shift_less_one = Signal(SHIFT_BITS, reset_less=True)
@@ -215,9 +218,9 @@ class Softmax(wiring.Component):
         m.d.sync += exp.eq(tables[0] * tables[1])
         m.d.comb += p.eq(Mux(far[2], 0, (exp + (1 << (WEIGHT_FRAC - 1))) >> WEIGHT_FRAC))
 
-        # Memory, difference, parts of the product, product, shift, rounding, tables, product of tables.
+        # Address, memory, difference, parts of the product, product, shift, rounding, tables, product of tables.
         stage = issue
-        for i in range(8):
+        for i in range(9):
             next_stage = Signal(issue.shape(), name=f"stage_{i}")
             m.d.sync += next_stage.eq(stage)
             stage = next_stage

@@ -3,7 +3,7 @@
 # Component members come from the signature at run time: pyright cannot see them.
 # pyright: reportAttributeAccessIssue=false
 
-from amaranth import Module
+from amaranth import Module, ResetInserter
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -21,13 +21,17 @@ class MemoryCore(wiring.Component):
     def __init__(self, config: EngineConfig, chip: SdramChip, clock_hz: int, baud: int, input_latency: int):
         self.config, self.chip, self.clock_hz, self.baud = config, chip, clock_hz, baud
         self.input_latency = input_latency
-        super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1), "sdram": Out(SdramPins()), "leds": Out(LEDS)})
+        super().__init__(
+            {"reset": In(1), "rx": In(1, init=1), "tx": Out(1, init=1), "sdram": Out(SdramPins()), "leds": Out(LEDS)}
+        )
 
     def elaborate(self, platform):
         m = Module()
         sizes = self.config.addr_bits, self.config.bus_bytes
-        m.submodules.link = link = HostLink(self.config, self.clock_hz, self.baud)
-        m.submodules.memory = memory = SdramController(self.chip, self.clock_hz, *sizes, self.input_latency)
+        link = HostLink(self.config, self.clock_hz, self.baud)
+        memory = SdramController(self.chip, self.clock_hz, *sizes, self.input_latency)
+        m.submodules.link = ResetInserter(self.reset)(link)
+        m.submodules.memory = ResetInserter(self.reset)(memory)
         connect(m, link.axi, memory.axi)
         connect(m, memory.pins, flipped(self.sdram))
         m.d.comb += [link.rx.eq(self.rx), self.tx.eq(link.tx), self.leds[1].eq(memory.ready)]

@@ -174,8 +174,8 @@ BUGS = (
     Bug(
         name="engine: checksums are not looked at",
         module=receiver,
-        original="wrong.eq((landing_status == LandedStatus.OK) & (",
-        replacement="wrong.eq((landing_status == LandedStatus.OK) & ~BUG & (",
+        original="(event.status == LandedStatus.OK) & wrong.any()",
+        replacement="(event.status == LandedStatus.OK) & wrong.any() & ~BUG",
         run="flipped_bit",
         shows="no error CRC",
     ),

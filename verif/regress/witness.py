@@ -188,7 +188,7 @@ class Witness:
             "token_layers": layers,
             "window": cycles - sum(last - first + 1 for first, last in self._messages()),
             "tile_useful": layers * shape.slots * config.chunks(shape) * weights,
-            "router_cycles": layers * (shape.experts * 2 * shape.d_model // config.bus_bytes + 8),
+            "router_cycles": layers * (shape.experts * 2 * shape.d_model // config.bus_bytes + 11),
             "h8_saturations": sum(int(result.h8_saturations) for result in self.results),
             "prefetch_beats": prefetch_beats,
             "demand_beats": beats - prefetch_beats,

@@ -44,7 +44,7 @@ class HiddenPredictor(wiring.Component):
     """Predicts layer l+1 on the routing of layer l, or layer l on its state message, as the section of that layer says.
 
     With the section on chip and nothing asked for ahead under way, a routing or state in cycle 0 has its answer's last item, without
-    backpressure, in cycle ``P = n + latency + 10 + E``, n the cycles of the section's rows and biases, ``latency`` that of ``Scorer``
+    backpressure, in cycle ``P = n + latency + 11 + E``, n the cycles of the section's rows and biases, ``latency`` that of ``Scorer``
     (13 with 8 multipliers); of a ranker ``latency`` later; with default vectors ``3 + words + k`` later (words of ``Factors``), and
     later still if the router's weights are not valid by cycle 5.
 

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from stmoe.hw.buffer import store as block
-from stmoe.hw.buffer.store import STORE_LATENCY, ExpertStore
+from stmoe.hw.buffer.store import ExpertStore, store_latency
 from stmoe.model.config import EngineConfig
 from stmoe.model.presets import preset
 from stmoe.verif.unit.bench import simulate
@@ -25,6 +25,7 @@ def check_store(config: EngineConfig, seed: int) -> None:
     dut = ExpertStore(config)
     rng = random.Random(seed)
     words: dict[tuple[int, int], int] = {}
+    latency = store_latency(config)
     depth = config.frames_per_bank * config.frame_words
 
     async def bench(ctx):
@@ -48,8 +49,8 @@ def check_store(config: EngineConfig, seed: int) -> None:
             if writes:
                 words[bank, address] = data
             await ctx.tick()
-            if len(history) >= STORE_LATENCY:
-                for t, word in history[-STORE_LATENCY].items():
+            if len(history) >= latency:
+                for t, word in history[-latency].items():
                     assert ctx.get(dut.read[t].data) == word
 
     simulate(dut, bench)
@@ -62,12 +63,12 @@ def test_every_tile_reads_what_was_written(name, seed):
 
 
 def test_a_bank_of_one_word_is_caught(monkeypatch):
-    class OneWord(block.Sram):
+    class OneWord(block.BlockSram):
         """Planted bug: every address is the same word."""
 
         def __init__(self, width, depth):
             super().__init__(width, 1)
 
-    monkeypatch.setattr(block, "Sram", OneWord)
+    monkeypatch.setattr(block, "BlockSram", OneWord)
     with pytest.raises(AssertionError):
         check_store(CONFIGS["test"], seed=0)

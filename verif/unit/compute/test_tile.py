@@ -9,9 +9,11 @@ import pytest
 from amaranth import Module, Signal
 from amaranth.lib.memory import Memory
 
+from stmoe.hw.buffer.store import store_latency
 from stmoe.hw.compute import hidden, reader, tile
+from stmoe.hw.compute.pipeline import delayed
 from stmoe.hw.compute.ports import ACCUMULATOR_LATENCY
-from stmoe.hw.compute.tile import DONE_LATENCY, Tile, chunk_cycles
+from stmoe.hw.compute.tile import Tile, chunk_cycles, done_latency
 from stmoe.model import quantize
 from stmoe.model.config import EngineConfig
 from stmoe.model.images import pack_expert
@@ -70,17 +72,17 @@ class Bench:
         self.module.submodules.tile = self.dut
         self.module.submodules.memory = memory = Memory(shape=8 * config.lanes, depth=len(self.words), init=self.words)
         port = memory.read_port()
-        word = Signal(8 * config.lanes)
+        # The memory itself is one of the store's cycles.
+        word = delayed(self.module, port.data, store_latency(config) - 1, "word")
         self.cycle = Signal(32)
         self.saturations = Signal(32)
         self.useful = Signal(32)
         self.module.d.comb += [
             port.addr.eq(self.dut.buffer.address),
             port.en.eq(self.dut.buffer.en),
-            self.dut.buffer.data.eq(word),
+            self.dut.buffer.data.eq(word[-1]),
         ]
         self.module.d.sync += [
-            word.eq(port.data),
             self.cycle.eq(self.cycle + 1),
             self.saturations.eq(self.saturations + self.dut.c_saturated),
             self.useful.eq(self.useful + self.dut.c_useful),
@@ -204,7 +206,7 @@ def test_chunks_in_a_row_take_chunk_cycles(name):
     bench.run(run)
     expected = chunk_cycles(bench.config, bench.shape.d_model)
     assert np.diff(bench.read).tolist() == [expected] * 3
-    latency = DONE_LATENCY + (bench.config.group_units - 1).bit_length()
+    latency = done_latency(bench.config) + (bench.config.group_units - 1).bit_length()
     assert [cycle - read for (_, cycle), read in zip(bench.done, bench.read, strict=True)] == [latency] * 4
 
 
@@ -235,7 +237,7 @@ def _mutant(monkeypatch, module, name, value):
 
 
 def test_h8_used_before_it_is_there_is_caught(monkeypatch):
-    _mutant(monkeypatch, hidden, "READY_AHEAD", 6)
+    _mutant(monkeypatch, hidden, "ready_ahead", lambda config: store_latency(config) + 4)
 
 
 def test_clamping_h8_one_too_low_is_caught(monkeypatch):

@@ -28,18 +28,26 @@ class Bench(wiring.Component):
         m.submodules.memory = memory = Memory(shape=32, depth=WORDS, init=[])
         wiring.connect(m, wiring.flipped(self.axi), self.slave.axi)
         bus, write, read = self.slave.bus, memory.write_port(granularity=8), memory.read_port()
-        missing = Signal()
+        missing, bad = Signal(), Signal()
+        word = Signal(32)
+        there = Signal()
         m.d.comb += [
             write.addr.eq(bus.write_word),
             write.data.eq(bus.write_data),
-            bus.write_error.eq(bus.write_word >= WORDS),
-            write.en.eq((bus.write_en & ~bus.write_error).replicate(4) & bus.write_strb),
+            bad.eq(bus.write_word >= WORDS),
+            write.en.eq((bus.write_en & ~bad).replicate(4) & bus.write_strb),
             read.addr.eq(bus.read_word),
             read.en.eq(bus.read_en),
-            bus.read_data.eq(read.data),
-            bus.read_error.eq(missing),
+            bus.read_data.eq(word),
         ]
-        m.d.sync += missing.eq(bus.read_word >= WORDS)
+        # Each answer stands for a cycle only.
+        m.d.sync += [
+            bus.write_error.eq(bad | ~bus.write_en),
+            missing.eq(bus.read_word >= WORDS),
+            there.eq(bus.read_en),
+            bus.read_error.eq(missing | ~there),
+            word.eq(read.data),
+        ]
         return m
 
 
@@ -107,13 +115,14 @@ def test_latency_is_as_documented():
         await ctx.tick()
         ctx.set(axi.aw.awvalid, 0)
         ctx.set(axi.w.wvalid, 0)
+        await ctx.tick()
         assert not ctx.get(axi.b.bvalid)
         await ctx.tick()
         assert ctx.get(axi.b.bvalid)
         ctx.set(axi.ar.arvalid, 1)
         await ctx.tick()
         ctx.set(axi.ar.arvalid, 0)
-        await ctx.tick()
+        await ctx.tick().repeat(2)
         assert not ctx.get(axi.r.rvalid)
         await ctx.tick()
         assert ctx.get(axi.r.rvalid)

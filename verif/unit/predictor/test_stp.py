@@ -287,9 +287,9 @@ def test_cycles_of_a_prediction_and_of_learning_follow_the_formulae(lanes):
         looked_up = min(layers - 1, since) + back
         rows = 1 + looked_up * k
         listed = 4 + looked_up * (k + 1) + (back > 0)
-        assert answers[at] == 18 + max(listed, 3 + rows * config.stp_slices) + shape.experts
+        assert answers[at] == 21 + max(listed, 3 + rows * config.stp_slices) + shape.experts
         learning = 10 + read_before * config.stp_slices
-        assert periods[at] == answers[at] + 1 + (learning if at else 0)
+        assert periods[at] == answers[at] + (learning if at else 1)
         read_before = rows
 
 

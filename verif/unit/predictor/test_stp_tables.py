@@ -40,6 +40,8 @@ MEMORY = 1 << 15
 WIDE = replace(
     TEST, name="wide", bus_bytes=16, lanes=16, cct_ways=24, stp=replace(FEW, weight_bits=10, fraction_bits=8)
 )
+#: A row comes with a bus word and goes in as many cycles as it has experts.
+SLICED = replace(WIDE, name="sliced", stp_lanes=1)
 SHAPE = ModelShape(experts=EXPERTS, top_k=K, layers=LAYERS, d_model=64, d_ff=32)
 
 
@@ -98,7 +100,7 @@ def save_and_load(config: EngineConfig, seed: int) -> None:
     assert not any(memory[BASE + image.total_bytes :]), f"seed {seed}: above"
 
 
-@pytest.mark.parametrize("config", [TEST, WIDE], ids=lambda c: c.name)
+@pytest.mark.parametrize("config", [TEST, WIDE, SLICED], ids=lambda c: c.name)
 def test_saved_bytes_and_predictions_after_a_load_are_the_twins(config):
     cct, own = CctImage(config), StpImage(config)
     assert (cct.row_beats < own.row_beats) is (config is TEST), "each is the wider once"
@@ -336,6 +338,13 @@ PORT_MUTANTS = {
         "(images[0].row_beats - 1)",
     ),
 }
+
+
+def test_a_load_that_does_not_wait_for_the_predictor_is_caught(monkeypatch):
+    hasty = planted(table_loader, "queue.level >= HOLD_WORDS", "queue.level > QUEUE_WORDS")
+    monkeypatch.setattr(table_port, "TableLoader", hasty.TableLoader)
+    with pytest.raises((AssertionError, TimeoutError)):
+        save_and_load(SLICED, 61)
 
 
 @pytest.mark.parametrize("bug", PORT_MUTANTS)

@@ -103,6 +103,7 @@ class Tables(wiring.Component):
             port.i_landed.eq(dma.o_landed.payload),
             port.landed_valid.eq(dma.o_landed.valid),
             dma.o_landed.ready.eq(1),
+            dma.hold.eq(port.hold),
             self.busy.eq(port.busy),
         ]
         # Events stay to be seen.
@@ -351,7 +352,12 @@ MUTANTS = {
     "the CRC is not complemented": (table_saver, "TableSaver", "Mux(sealed, ~state,", "Mux(sealed, state,"),
     "words of a row in the wrong order": (table_saver, "TableSaver", "row_words[beat]", "row_words[~beat[0]]"),
     "the head is taken for rows": (table_loader, "TableLoader", "word.word >= images[0].head_beats", "word.word >= 0"),
-    "parts of a row swapped": (table_loader, "TableLoader", "Cat(*parts, word.data)", "Cat(word.data, *parts)"),
+    "parts of a row swapped": (
+        table_loader,
+        "TableLoader",
+        "row[i].eq(queue.r_data)",
+        "row[row_beats - 1 - i].eq(queue.r_data)",
+    ),
 }
 
 

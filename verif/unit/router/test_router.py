@@ -222,7 +222,7 @@ def test_cycles_are_as_documented(config):
         beats = 2 * shape.d_model // config.bus_bytes
         passed = shape.top_k if shape.renormalise else shape.experts + shape.top_k
         assert ids_after == shape.experts * beats + latency + 2
-        assert weights_after - ids_after == passed + 10 + 18 * shape.top_k
+        assert weights_after - ids_after == passed + 11 + 18 * shape.top_k
 
 
 def test_sums_of_the_widest_bus_are_exact_and_without_bubbles():

@@ -84,7 +84,7 @@ def duration(section: Section, config: EngineConfig, shape: ModelShape) -> int:
     """Cycles from event to last item: the contracts of ``HiddenPredictor`` and ``Scorer``."""
     latency = 2 + 3 + (clog2(config.hidden_lanes) + 1) // 2 + 6
     weighing = 0 if section.effects is None else 3 + factor_words(config) + shape.top_k
-    return steps(section, config, shape) + latency * (2 if section.units else 1) + weighing + 10 + shape.experts
+    return steps(section, config, shape) + latency * (2 if section.units else 1) + weighing + 11 + shape.experts
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,9 @@ blocks: a block RAM of the ECP5 alone takes 5.8 ns of a cycle (nextpnr's model o
 
 from amaranth import Array, Module, Signal
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
 
 from stmoe.hw.compute.pipeline import delayed
-from stmoe.hw.memory.sram import Sram
-from stmoe.model.config import clog2
+from stmoe.hw.memory.sram import Sram, sram_ports
 
 #: Words of a block: as deep as the narrow block RAMs of the ECP5.
 BLOCK_WORDS = 2048
@@ -45,16 +43,7 @@ class BlockSram(wiring.Component):
         if block_words < 1 or block_words & (block_words - 1):
             raise ValueError(f"block_words = {block_words}: must be a power of two")
         self.width, self.depth, self.block_words = width, depth, block_words
-        super().__init__(
-            {
-                "write_en": In(1),
-                "write_addr": In(clog2(depth)),
-                "write_data": In(width),
-                "read_en": In(1),
-                "read_addr": In(clog2(depth)),
-                "read_data": Out(width),
-            }
-        )
+        super().__init__(sram_ports(width, depth))
 
     def elaborate(self, platform):
         m = Module()

@@ -16,6 +16,18 @@ from amaranth.lib.wiring import In, Out
 from stmoe.model.config import clog2
 
 
+def sram_ports(width: int, depth: int, strobes: int = 1) -> dict[str, wiring.Member]:
+    """Members of a memory with one write and one read port; ``strobes``: bits of ``write_en``."""
+    return {
+        "write_en": In(strobes),
+        "write_addr": In(clog2(depth)),
+        "write_data": In(width),
+        "read_en": In(1),
+        "read_addr": In(clog2(depth)),
+        "read_data": Out(width),
+    }
+
+
 class Sram(wiring.Component):
     """One-write, one-read synchronous memory.
 
@@ -43,16 +55,7 @@ class Sram(wiring.Component):
             raise ValueError(f"granularity = {granularity}: must divide width = {width}")
         self.width = width
         self.depth = depth
-        super().__init__(
-            {
-                "write_en": In(width // self.granularity),
-                "write_addr": In(clog2(depth)),
-                "write_data": In(width),
-                "read_en": In(1),
-                "read_addr": In(clog2(depth)),
-                "read_data": Out(width),
-            }
-        )
+        super().__init__(sram_ports(width, depth, width // self.granularity))
 
     def elaborate(self, platform):
         """A ``stmoe_sram`` instance when ``platform.sram_instance`` is set (export), else a ``lib.memory``."""

@@ -66,12 +66,7 @@ def test_words_come_back_whichever_block_they_lie_in(depth, block_words, seed):
 def test_a_planted_bug_is_caught(right, wrong, monkeypatch):
     plant(monkeypatch, block_sram, [(right, wrong)])
     with pytest.raises(AssertionError):
-        check_planted()
-
-
-def check_planted() -> None:
-    for seed in range(3):
-        check(40, 8, seed)
+        check(40, 8, seed=1)
 
 
 @pytest.mark.parametrize(("width", "depth", "block_words"), [(0, 8, 8), (8, 0, 8), (8, 8, 6), (8, 8, 0)])

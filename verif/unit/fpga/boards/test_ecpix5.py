@@ -19,6 +19,8 @@ PINS = 1 + 2 + 12 + 1 + 1 + 1 + 3 + 3 + 15 + 2 + 2 + 16
 @pytest.fixture(scope="module")
 def sources() -> dict[str, str]:
     pytest.importorskip("amaranth_boards", reason="needs the extra `fpga`")
+    # LiteDRAM writes the core's Verilog: without it this board has no sources to look at. Not in the extra `test`, because it brings
+    # LiteX and Migen along for this one experimental board.
     if not litedram.available():
         pytest.skip("LiteDRAM is not installed (the extra litedram)")
     from stmoe.fpga.boards import ecpix5_85f

@@ -4,9 +4,9 @@ from amaranth import Array, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from stmoe.hw.compute.pipeline import delayed
 from stmoe.hw.layouts import buffer_write
 from stmoe.hw.memory.block_sram import BLOCK_LATENCY, BlockSram
+from stmoe.hw.pipeline import delayed
 from stmoe.model.config import EngineConfig
 
 

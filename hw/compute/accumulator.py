@@ -5,10 +5,10 @@ from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from stmoe.hw.compute.pipeline import delayed
 from stmoe.hw.compute.ports import AccumulatorRead, chunk_done, out_word_bits, out_words_max, sums_layout
 from stmoe.hw.layouts import expert_scale
 from stmoe.hw.memory.sram import Sram
+from stmoe.hw.pipeline import delayed
 from stmoe.model.config import EngineConfig
 
 #: Least distance in cycles of two terms for the same word: d/S is at least this.

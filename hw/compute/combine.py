@@ -6,7 +6,6 @@ from amaranth.lib.wiring import In, Out
 
 from stmoe.hw.compute.contribution import CONTRIBUTION_LATENCY, FACTOR_BITS, Contribution
 from stmoe.hw.compute.gearbox import Gearbox
-from stmoe.hw.compute.pipeline import delayed
 from stmoe.hw.compute.ports import (
     ACCUMULATOR_LATENCY,
     SUM_BITS,
@@ -17,6 +16,7 @@ from stmoe.hw.compute.ports import (
 )
 from stmoe.hw.layouts import expert_scale, shape_layout
 from stmoe.hw.memory.sram import Sram
+from stmoe.hw.pipeline import delayed
 from stmoe.model.config import EngineConfig
 from stmoe.model.numerics import WEIGHT_BITS
 

@@ -4,9 +4,9 @@ from amaranth import Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from stmoe.hw.compute.pipeline import delayed
 from stmoe.hw.compute.ports import SUM_BITS
 from stmoe.hw.compute.rescale import halve
+from stmoe.hw.pipeline import delayed
 from stmoe.model.numerics import SHIFT_BITS
 
 #: Bits of c_j.

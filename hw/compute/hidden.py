@@ -6,10 +6,10 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from stmoe.hw.buffer.store import store_latency
-from stmoe.hw.compute.pipeline import delayed
 from stmoe.hw.compute.rescale import RESCALE_LATENCY, Rescale
 from stmoe.hw.compute.silu import SILU_LATENCY, Silu
 from stmoe.hw.layouts import unit_scales
+from stmoe.hw.pipeline import delayed
 from stmoe.model.config import CHUNK_HEAD_BYTES, UNIT_SCALE_BYTES, EngineConfig, clog2
 from stmoe.model.numerics import SHIFT_BITS, SHIFT_MAX
 

@@ -4,7 +4,7 @@ from amaranth import Module, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from stmoe.hw.compute.pipeline import delayed
+from stmoe.hw.pipeline import delayed
 from stmoe.model.config import EngineConfig
 
 #: Bits of a product of two int8.

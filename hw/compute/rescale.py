@@ -4,7 +4,7 @@ from amaranth import Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from stmoe.hw.compute.pipeline import delayed
+from stmoe.hw.pipeline import delayed
 from stmoe.model.numerics import SCALE_BITS, SHIFT_BITS
 
 #: Cycles from ``value`` to ``result``.

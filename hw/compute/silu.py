@@ -5,7 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from stmoe.hw.compute.pipeline import delayed
+from stmoe.hw.pipeline import delayed
 from stmoe.model.numerics import silu_table
 
 #: Cycles from ``value`` to ``silu``.

@@ -13,11 +13,11 @@ from stmoe.hw.buffer.store import StoreRead, store_latency
 from stmoe.hw.compute.accumulator import HAZARD_CYCLES, Accumulator
 from stmoe.hw.compute.hidden import H8_LATENCY, LOOKUP_LATENCY, HiddenUnits, ready_ahead, total_bits
 from stmoe.hw.compute.mac import Mac, segment_latency, total_latency
-from stmoe.hw.compute.pipeline import delayed
 from stmoe.hw.compute.ports import AccumulatorRead, chunk_done, reading_done, x8_write
 from stmoe.hw.compute.reader import ChunkReader
 from stmoe.hw.layouts import chunk_job, shape_layout
 from stmoe.hw.memory.sram import Sram
+from stmoe.hw.pipeline import delayed
 from stmoe.model.config import EngineConfig
 
 

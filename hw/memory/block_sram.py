@@ -10,8 +10,8 @@ blocks: a block RAM of the ECP5 alone takes 5.8 ns of a cycle (nextpnr's model o
 from amaranth import Array, Module, Signal
 from amaranth.lib import wiring
 
-from stmoe.hw.compute.pipeline import delayed
 from stmoe.hw.memory.sram import Sram, sram_ports
+from stmoe.hw.pipeline import delayed
 
 #: Words of a block: as deep as the narrow block RAMs of the ECP5.
 BLOCK_WORDS = 2048

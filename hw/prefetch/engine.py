@@ -18,6 +18,7 @@ from stmoe.hw.layouts import (
     routed,
 )
 from stmoe.hw.memory.address import ChunkAddress, expert_image
+from stmoe.hw.pipeline import heard
 from stmoe.hw.predictor.running_calibration import RunningCalibration
 from stmoe.hw.prefetch.candidates import Candidates
 from stmoe.hw.prefetch.in_flight import FETCHES, InFlight
@@ -135,8 +136,7 @@ class PrefetchEngine(wiring.Component):
         # What was verified last, and what is still to be undone.
         verify = self.i_verify.payload
         checked = Signal(clog2(config.top_k_max + 1), reset_less=True)
-        asked = Signal()  #: something is to be verified; a cycle late, since the sequencer is far
-        m.d.sync += asked.eq(self.i_verify.valid & ~self.i_verify.ready)
+        asked = heard(m, self.i_verify, "asked")
         began = Signal()
         verified_layer = Signal(config.layer_bits, reset_less=True)
         following = Signal(config.layer_bits)  #: the layer after ``verified_layer``

@@ -11,10 +11,10 @@ from amaranth import Array, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from stmoe.hw.compute.pipeline import delayed
 from stmoe.hw.layouts import router_start, router_write, shape_layout, x_write
 from stmoe.hw.memory.block_sram import BLOCK_LATENCY, BlockSram
 from stmoe.hw.memory.sram import Sram
+from stmoe.hw.pipeline import delayed
 from stmoe.model.config import EngineConfig, clog2
 from stmoe.model.numerics import SCALE_BITS, SHIFT_BITS
 

@@ -20,6 +20,7 @@ from stmoe.hw.layouts import (
     shape_layout,
     x_write,
 )
+from stmoe.hw.pipeline import heard
 from stmoe.hw.router.matvec import RouterMatVec
 from stmoe.hw.router.softmax import Softmax
 from stmoe.hw.router.topk import TopK
@@ -97,12 +98,7 @@ class RouterUnit(wiring.Component):
             softmax.selected.eq(ids),
             softmax.z_max.eq(top_k.z_max),
         ]
-        # A cycle late: who asks is far, and much hangs on it.
-        external, starts = Signal(), Signal()
-        m.d.sync += [
-            external.eq(self.i_external.valid & ~self.i_external.ready),
-            starts.eq(self.i_start.valid & ~self.i_start.ready),
-        ]
+        external, starts = heard(m, self.i_external, "external"), heard(m, self.i_start, "starts")
         with m.If(self.o_ids.valid & self.o_ids.ready):
             m.d.sync += ids_valid.eq(0)
         with m.If(softmax.o_weight.valid):

@@ -11,9 +11,9 @@ from amaranth.lib.memory import Memory
 
 from stmoe.hw.buffer.store import store_latency
 from stmoe.hw.compute import hidden, reader, tile
-from stmoe.hw.compute.pipeline import delayed
 from stmoe.hw.compute.ports import ACCUMULATOR_LATENCY
 from stmoe.hw.compute.tile import Tile, chunk_cycles, done_latency
+from stmoe.hw.pipeline import delayed
 from stmoe.model import quantize
 from stmoe.model.config import EngineConfig
 from stmoe.model.images import pack_expert

@@ -1,4 +1,4 @@
-"""Delay lines: what keeps the tags of a fixed-latency pipeline beside its data."""
+"""Registers in a row: what keeps the tags of a fixed-latency pipeline beside its data, and who asks from far."""
 
 from amaranth import Const, Module, Signal
 
@@ -16,3 +16,13 @@ def delayed(m: Module, signal, cycles: int, name: str, *, reset_less: bool = Tru
             m.d.sync += stage.eq(line[-1])
         line.append(stage)
     return line
+
+
+def heard(m: Module, asks, name: str) -> Signal:
+    """That an item is offered, a cycle late: high until the cycle of ``ready``, in which the item may be taken.
+
+    For a stream from far on which much hangs: the item has stood still since, so that ``valid`` need not be looked at again.
+    """
+    waiting = Signal(name=name)
+    m.d.sync += waiting.eq(asks.valid & ~asks.ready)
+    return waiting

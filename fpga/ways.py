@@ -49,7 +49,7 @@ def main() -> None:
         )
         flow.synthesise()
         with flow.delays(options.seed).open() as sdf:
-            ways = longest_ways(sdf, options.over or 1e9 / board.target_hz)
+            ways = longest_ways(sdf, 1e9 / board.target_hz if options.over is None else options.over)
     except (UserError, ValueError) as error:
         print(f"stmoe: {error}", file=sys.stderr)
         sys.exit(2)

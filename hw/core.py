@@ -251,9 +251,9 @@ class Core(wiring.Component):
             m.d.comb += [master.window.base.eq(base), master.window.limit.eq(limit)]
             for name in channels:
                 connect(m, getattr(master.axi, name), flipped(getattr(self.axi, name)))
+        m.d.sync += dma.promote.eq(prefetch.promote | self.prediction.row_urgent)
         # A copy of what has been taken, for those who only listen.
         m.d.sync += [
-            dma.promote.eq(prefetch.promote | self.prediction.row_urgent),
             self.passed.valid.eq(dma.o_landed.valid & dma.o_landed.ready),
             self.passed.payload.eq(dma.o_landed.payload),
             self.passed.counts.eq(~self._of_rows() | self.prediction.row_fault),

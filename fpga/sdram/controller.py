@@ -38,7 +38,7 @@ class SdramController(wiring.Component):
     to 2^CUT_BITS beats). A burst that begins outside the chip is answered ``DECERR``, one of another kind ``SLVERR``: its writes are
     masked, its reads give what lies at the address modulo the chip's size.
 
-    Latency: 19 + tRCD + CAS latency + ``input_latency`` cycles from AR to the first beat of R, on a closed bank of an idle chip, with a
+    Latency: 20 + tRCD + CAS latency + ``input_latency`` cycles from AR to the first beat of R, on a closed bank of an idle chip, with a
     16-byte bus (four cycles less with 8 bytes). Throughput: 2 bytes a cycle, less the refreshes (docs/sdram.md). Backpressure: a
     master that takes no R or B stops the commands that would answer it, and never a refresh. Reset begins with the pause after
     power-up; AXI waits meanwhile.

@@ -5,11 +5,11 @@
 
 from amaranth import Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
 from stmoe.fpga.sdram.segment import burst_words
 from stmoe.fpga.sdram.streamer import tag_layout
+from stmoe.hw.memory.reserved_queue import ReservedQueue
 from stmoe.hw.register_slice import RegisterSlice
 
 #: Beats read that the master has not taken, those on their way included.
@@ -25,7 +25,7 @@ class ReadPath(wiring.Component):
     """Collects the words of a beat and queues it; never loses one, because a READ must wait for ``room``.
 
     The READ is on the pins in the cycle after ``start``, its first word on ``dq_i`` CAS latency + ``input_latency`` cycles after that;
-    the beat is offered as many cycles later as a burst has words, and two. ``room`` has taken a READ into account two cycles after
+    the beat is offered as many cycles later as a burst has words, and three. ``room`` has taken a READ into account two cycles after
     ``start``. Reset forgets everything.
 
     Parameters
@@ -60,7 +60,7 @@ class ReadPath(wiring.Component):
         m = Module()
         words = burst_words(self.bus_bytes)
         layout = beat_layout(self.bus_bytes)
-        m.submodules.queue = queue = SyncFIFO(width=layout.size, depth=DEPTH)
+        m.submodules.queue = queue = ReservedQueue(layout, DEPTH)
         m.submodules.out = out = RegisterSlice(layout)
 
         beat = Signal(8 * self.bus_bytes, reset_less=True)
@@ -74,16 +74,13 @@ class ReadPath(wiring.Component):
             m.d.sync += delayed.eq(tag)
             tag = delayed
 
-        pushed = data.View(layout, queue.w_data)
         m.d.comb += [
-            pushed.data.eq(beat),
-            pushed.tag.eq(tag),
+            queue.w_data.data.eq(beat),
+            queue.w_data.tag.eq(tag),
             queue.w_en.eq(valid[-1]),
-            # The masters lie far away, and ready comes back from them.
-            out.i.payload.eq(queue.r_data),
-            out.i.valid.eq(queue.r_rdy),
-            queue.r_en.eq(out.i.ready),
         ]
+        # The masters lie far away, and ready comes back from them.
+        wiring.connect(m, queue.o, out.i)
         wiring.connect(m, out.o, wiring.flipped(self.o_beat))
 
         claimed = Signal(range(DEPTH + 1))

@@ -5,10 +5,10 @@
 
 from amaranth import Array, Module, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from stmoe.hw.layouts import Destination, LandedStatus, fetch_request, landed, table_row, table_write
+from stmoe.hw.memory.reserved_queue import ReservedQueue
 from stmoe.model.config import EngineConfig
 from stmoe.model.predictor.tables import Table, streamed_images
 
@@ -66,7 +66,7 @@ class TableLoader(wiring.Component):
         m = Module()
         images, request, word = streamed_images(self.config), self.o_fetch.payload, self.i_word
         row_beats = max(image.row_beats for image in images)
-        m.submodules.queue = queue = SyncFIFOBuffered(width=8 * self.config.bus_bytes, depth=QUEUE_WORDS)
+        m.submodules.queue = queue = ReservedQueue(8 * self.config.bus_bytes, QUEUE_WORDS)
         row = Signal(data.ArrayLayout(8 * self.config.bus_bytes, row_beats), reset_less=True)
         whole, moves = Signal(), Signal()
         part = Signal(range(max(2, row_beats)))
@@ -76,21 +76,21 @@ class TableLoader(wiring.Component):
             request.beats.eq(Array(image.beats for image in images)[self.table]),
             request.seed.eq(Array(image.signature for image in images)[self.table] ^ self.image_id),
             request.destination.eq(Destination.TABLES),
-            queue.r_en.eq(~whole),
-            moves.eq(queue.r_rdy & queue.r_en),
+            queue.o.ready.eq(~whole),
+            moves.eq(queue.o.valid & ~whole),
             # What follows a row that ends early is of no account.
             self.o_row.payload.eq(row),
             self.o_row.valid.eq(whole),
             self.busy.eq(1),
         ]
-        m.d.sync += [queue.w_en.eq(0), queue.w_data.eq(word.data), self.hold.eq(queue.level >= HOLD_WORDS)]
+        m.d.sync += [queue.w_en.eq(0), self.hold.eq(queue.level >= HOLD_WORDS)]
         with m.If(self.o_row.ready):
             m.d.sync += whole.eq(0)
         with m.If(moves):
             m.d.sync += [part.eq(part + 1), whole.eq(row_end)]
             for i in range(row_beats):
                 with m.If(part == i):
-                    m.d.sync += row[i].eq(queue.r_data)
+                    m.d.sync += row[i].eq(queue.o.payload)
             with m.If(row_end):
                 m.d.sync += part.eq(0)
 
@@ -107,7 +107,8 @@ class TableLoader(wiring.Component):
                 with m.If(self.o_fetch.ready):
                     m.next = "LAND"
             with m.State("LAND"):
-                m.d.sync += queue.w_en.eq(word.valid & (word.word >= images[0].head_beats))
+                with m.If(word.valid):
+                    m.d.sync += [queue.w_en.eq(word.word >= images[0].head_beats), queue.w_data.eq(word.data)]
                 m.d.sync += right.eq(self.i_landed.status == LandedStatus.OK)
                 with m.If(landed_here):
                     m.next = "REST"

@@ -219,7 +219,7 @@ def test_the_latency_of_an_idle_chip_is_as_documented(bus_bytes, input_latency):
         measured.append(cycles)
 
     simulate(bench.controller, testbench, background=[bench.chip_process])
-    assert measured == [11 + bus_bytes // 2 + timing.rcd + timing.cas_latency + input_latency]
+    assert measured == [12 + bus_bytes // 2 + timing.rcd + timing.cas_latency + input_latency]
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ class EngineConfig:
     tiles : compute tiles.
     banks : banks of the expert buffer (a power of two, at least ``tiles``); a bank feeds one tile at a time.
     frames : chunks the expert buffer has room for, a multiple of ``banks``.
+    block_words : words of one memory, of those that a bank of the expert buffer and the router weights are made of; a power of two.
     chunk_units : hidden units in one chunk (F), a power of two, at least twice ``group_units``.
     group_units : hidden units reduced together in the down projection; a power of two dividing ``lanes``.
     router_slots : layers whose router weights fit on chip: all (layers_max), or a power of two.
@@ -65,6 +66,7 @@ class EngineConfig:
     tiles: int = 2
     banks: int = 4
     frames: int = 192
+    block_words: int = 16384
     chunk_units: int = 8
     group_units: int = 4
     router_slots: int = 6
@@ -99,6 +101,9 @@ class EngineConfig:
         require(self.experts_total_max <= MAX_EXPERTS, f"experts_max = {self.experts_max}: at most {MAX_EXPERTS}")
         require(self.banks & (self.banks - 1) == 0, f"banks = {self.banks}: must be a power of two")
         require(self.banks >= self.tiles, f"banks = {self.banks} < tiles = {self.tiles}")
+        require(
+            self.block_words & (self.block_words - 1) == 0, f"block_words = {self.block_words}: must be a power of two"
+        )
         require(self.frames % self.banks == 0, f"frames = {self.frames}: must be a multiple of banks = {self.banks}")
         require(
             self.group_units & (self.group_units - 1) == 0 and self.lanes % self.group_units == 0,

@@ -77,6 +77,7 @@ PRESETS: dict[str, tuple[EngineConfig, ModelShape]] = {
             tiles=1,
             banks=1,
             frames=62,
+            block_words=2048,
             stp=replace(LEAN, spatial=4, temporal=1, weight_bits=11, fraction_bits=8),
         ),
         DEMO_SHAPE,

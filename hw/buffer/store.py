@@ -54,16 +54,20 @@ class ExpertStore(wiring.Component):
             if config.banks == 1:
                 m.d.comb += port.data.eq(words[0])
                 continue
-            bank = delayed(m, port.bank, store_latency(config) - 1, f"bank_of_{t}")[-1]
+            asked = delayed(m, port.en, store_latency(config) - 1, f"asked_by_{t}", reset_less=False)
+            bank = delayed(m, port.bank, store_latency(config) - 1, f"bank_of_{t}", valid=asked)
             word = Signal(8 * config.lanes, name=f"word_of_{t}", reset_less=True)
-            m.d.sync += word.eq(words[bank])
+            with m.If(asked[-1]):
+                m.d.sync += word.eq(words[bank[-1]])
             m.d.comb += port.data.eq(word)
         return m
 
     def _bank(self, m: Module, number: int) -> Signal:
         """A bank's word, ``BLOCK_LATENCY`` cycles after it was asked for."""
         config = self.config
-        m.submodules[f"bank_{number}"] = bank = BlockSram(8 * config.lanes, config.frames_per_bank * config.frame_words)
+        m.submodules[f"bank_{number}"] = bank = BlockSram(
+            8 * config.lanes, config.frames_per_bank * config.frame_words, config.block_words
+        )
         # At most one tile has this bank, so that the addresses can be OR-ed: no priority among tiles.
         reads, address = 0, 0
         for port in self.read:

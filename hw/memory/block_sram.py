@@ -13,8 +13,6 @@ from amaranth.lib import wiring
 from stmoe.hw.memory.sram import Sram, sram_ports
 from stmoe.hw.pipeline import delayed
 
-#: Words of a block: as deep as the narrow block RAMs of the ECP5.
-BLOCK_WORDS = 2048
 #: Cycles from ``read_en`` to ``read_data``: a register in front of the blocks, the block, its register, one behind the choice.
 BLOCK_LATENCY = 4
 
@@ -37,7 +35,7 @@ class BlockSram(wiring.Component):
     read_en, read_addr, read_data : read port.
     """
 
-    def __init__(self, width: int, depth: int, block_words: int = BLOCK_WORDS):
+    def __init__(self, width: int, depth: int, block_words: int):
         if width < 1 or depth < 1:
             raise ValueError(f"width = {width}, depth = {depth}: must be at least 1")
         if block_words < 1 or block_words & (block_words - 1):
@@ -76,8 +74,10 @@ class BlockSram(wiring.Component):
             with m.If(there):
                 m.d.sync += word.eq(block.read_data)
             words.append(word)
-        chosen = Array(words)[delayed(m, self.read_addr[within:], BLOCK_LATENCY - 1, "block")[-1]]
+        asked = delayed(m, self.read_en, BLOCK_LATENCY - 1, "asked", reset_less=False)
+        which = delayed(m, self.read_addr[within:], BLOCK_LATENCY - 1, "block", valid=asked)
         read_data = Signal(self.width, name="chosen", reset_less=True)
-        m.d.sync += read_data.eq(chosen)
+        with m.If(asked[-1]):
+            m.d.sync += read_data.eq(Array(words)[which[-1]])
         m.d.comb += self.read_data.eq(read_data)
         return m

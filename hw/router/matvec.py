@@ -79,7 +79,9 @@ class RouterMatVec(wiring.Component):
         m = Module()
         config = self.config
         m.submodules.x_memory = x_memory = Sram(8 * config.bus_bytes, 2 * config.d_max // config.bus_bytes)
-        m.submodules.weights = weights = BlockSram(8 * config.bus_bytes, config.router_slots * config.router_slot_words)
+        m.submodules.weights = weights = BlockSram(
+            8 * config.bus_bytes, config.router_slots * config.router_slot_words, config.block_words
+        )
         slot_base = Array(slot * config.router_slot_words for slot in range(config.router_slots))
         head_words = config.router_head_bytes // config.bus_bytes
 

@@ -66,8 +66,8 @@ def test_a_bank_of_one_word_is_caught(monkeypatch):
     class OneWord(block.BlockSram):
         """Planted bug: every address is the same word."""
 
-        def __init__(self, width, depth):
-            super().__init__(width, 1)
+        def __init__(self, width, depth, block_words):
+            super().__init__(width, 1, block_words)
 
     monkeypatch.setattr(block, "BlockSram", OneWord)
     with pytest.raises(AssertionError):

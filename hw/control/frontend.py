@@ -108,7 +108,8 @@ class Frontend(wiring.Component):
         # One entry of a routing or hint section: picked from the beat on the bus in one cycle, looked at in the next.
         word, picked = Signal(32, reset_less=True), Signal()
         m.d.sync += picked.eq(0)
-        m.d.sync += word.eq(Array([beat.data[32 * i : 32 * i + 32] for i in range(entries_per_beat)])[lane])
+        with m.If(self.i_axis.valid):
+            m.d.sync += word.eq(Array([beat.data[32 * i : 32 * i + 32] for i in range(entries_per_beat)])[lane])
         last_entry = Signal()
         beat_done = Signal()
         experts_total = Signal(range(config.experts_total_max + 1))
@@ -132,7 +133,9 @@ class Frontend(wiring.Component):
         x_valid, state_valid = Signal(), Signal()
         for event, valid in ((self.x_write, x_valid), (self.state_write, state_valid)):
             address, word_out = Signal.like(event.address, reset_less=True), Signal.like(event.data, reset_less=True)
-            m.d.sync += [event.valid.eq(valid), address.eq(beats), word_out.eq(beat.data)]
+            m.d.sync += event.valid.eq(valid)
+            with m.If(self.i_axis.valid):
+                m.d.sync += [address.eq(beats), word_out.eq(beat.data)]
             m.d.comb += [event.address.eq(address), event.data.eq(word_out)]
         with m.If(self.o_state.ready | state_valid):
             m.d.sync += self.o_state.valid.eq(0)

@@ -151,28 +151,30 @@ class RegisterFile(wiring.Component):
         ones = data & Cat(bit.replicate(8) for bit in strobes)
         clear = Signal.like(irq_pending)
         locked = settings["WINDOW_LOCK"][0]
-        m.d.sync += [command.eq(0), data.eq(bus.write_data), strobes.eq(bus.write_strb), bus.write_error.eq(1)]
-        for register in self.map:
-            if register.access is Access.RO:
-                continue
-            allowed = ~locked if register.name in LOCKED_REGISTERS else Const(1)
-            meant = (bus.write_word == register.offset // 4) & allowed
-            write = Signal(name=f"write_{register.name.lower()}")
-            m.d.sync += write.eq(bus.write_en & meant)
-            with m.If(meant):
-                m.d.sync += bus.write_error.eq(0)
-            with m.If(write):
-                match register.access:
-                    case Access.RW:
-                        # By bytes, so that the strobes become enables of flip-flops.
-                        new = data & register.mask
-                        for byte in range(0, REGISTER_BITS, 8):
-                            with m.If(strobes[byte // 8]):
-                                m.d.sync += settings[register.name][byte : byte + 8].eq(new[byte : byte + 8])
-                    case Access.WO:
-                        m.d.sync += command.eq(ones)
-                    case Access.W1C:
-                        m.d.comb += clear.eq(ones)
+        writable = [register for register in self.map if register.access is not Access.RO]
+        meant = Cat(
+            (bus.write_word == register.offset // 4) & (~locked if register.name in LOCKED_REGISTERS else Const(1))
+            for register in writable
+        )
+        writes, writing = Signal(len(writable)), Signal()
+        m.d.sync += [command.eq(0), writes.eq(0), writing.eq(bus.write_en)]
+        with m.If(bus.write_en):
+            m.d.sync += [data.eq(bus.write_data), strobes.eq(bus.write_strb)]
+            m.d.sync += [writes.eq(meant), bus.write_error.eq(~meant.any())]
+        with m.If(writing):
+            for i, register in enumerate(writable):
+                with m.If(writes[i]):
+                    match register.access:
+                        case Access.RW:
+                            # By bytes, so that the strobes become enables of flip-flops.
+                            new = data & register.mask
+                            for byte in range(0, REGISTER_BITS, 8):
+                                with m.If(strobes[byte // 8]):
+                                    m.d.sync += settings[register.name][byte : byte + 8].eq(new[byte : byte + 8])
+                        case Access.WO:
+                            m.d.sync += command.eq(ones)
+                        case Access.W1C:
+                            m.d.comb += clear.eq(ones)
         m.d.sync += irq_pending.eq((irq_pending & ~clear) | irq_set)
 
     def _elaborate_reads(self, m: Module, settings, values):
@@ -185,8 +187,12 @@ class RegisterFile(wiring.Component):
         groups: dict[int, list[Register]] = {}
         for register in self.map:
             groups.setdefault(register.offset // 4 // READ_GROUP, []).append(register)
-        chosen = Signal(len(bus.read_word), reset_less=True)
-        m.d.sync += [chosen.eq(bus.read_word), bus.read_error.eq(1), bus.read_data.eq(0)]
+        chosen, reading = Signal(len(bus.read_word), reset_less=True), Signal()
+        m.d.sync += reading.eq(bus.read_en)
+        with m.If(bus.read_en):
+            m.d.sync += chosen.eq(bus.read_word)
+        with m.If(reading):
+            m.d.sync += [bus.read_error.eq(1), bus.read_data.eq(0)]
         for group, registers in groups.items():
             word, exists = Signal(REGISTER_BITS, name=f"word_{group}"), Signal(name=f"exists_{group}")
             with m.If(bus.read_en):
@@ -200,5 +206,5 @@ class RegisterFile(wiring.Component):
                                 m.d.sync += word.eq(settings[name])
                             elif register.access is not Access.WO:
                                 m.d.sync += word.eq(known.get(name, register.reset))
-            with m.If(chosen // READ_GROUP == group):
+            with m.If(reading & (chosen // READ_GROUP == group)):
                 m.d.sync += [bus.read_error.eq(~exists), bus.read_data.eq(word)]

@@ -114,10 +114,13 @@ class FetchReceiver(wiring.Component):
             taken.eq(owned),
             burst_end.eq(owned & ends),
             request_end.eq(owned & ends & issued.last),
-            bad.eq((beat.resp != 0) | (beat.last != ends)),
-            which.eq(issued.prefetch),
-            word_in.eq(beat.data),
         ]
+        with m.If(valid):
+            m.d.sync += [
+                bad.eq((beat.resp != 0) | (beat.last != ends)),
+                which.eq(issued.prefetch),
+                word_in.eq(beat.data),
+            ]
 
         # Stage 3: its place in its request.
         number = Array(Signal(fetch_beats_bits(config), name=f"number_{name}") for name in CLASSES)

@@ -6,7 +6,7 @@ A longer burst would hold the memory while bytes come in from the executor, and 
 # Component members come from the signature at run time: pyright cannot see them.
 # pyright: reportAttributeAccessIssue=false
 
-from amaranth import Cat, Const, Module
+from amaranth import Cat, Const, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -53,9 +53,10 @@ class MemoryPort(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         axi, size = self.axi, ax_size(self.config.bus_bytes)
+        word = Signal.like(self.word, reset_less=True)
         for channel, prefix in ((axi.aw, "aw"), (axi.ar, "ar")):
             m.d.comb += [
-                getattr(channel, f"{prefix}addr").eq(Cat(Const(0, size), self.word)),
+                getattr(channel, f"{prefix}addr").eq(Cat(Const(0, size), word)),
                 getattr(channel, f"{prefix}len").eq(0),
                 getattr(channel, f"{prefix}size").eq(size),
                 getattr(channel, f"{prefix}burst").eq(BURST_INCR),
@@ -85,6 +86,7 @@ class MemoryPort(wiring.Component):
         with m.Elif(self.start & ~self.busy):
             m.d.sync += [
                 self.busy.eq(1),
+                word.eq(self.word),
                 axi.aw.awvalid.eq(self.write),
                 axi.w.wvalid.eq(self.write),
                 axi.ar.arvalid.eq(~self.write),

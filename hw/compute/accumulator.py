@@ -106,22 +106,25 @@ class Accumulator(wiring.Component):
             m.d.comb += half.write_data.eq(new)
         m.d.sync += [self.done.valid.eq(terms[4].valid & terms[4].last), self.done.slot.eq(terms[4].slot)]
 
-        # Reads: what was read at once waits a cycle for what was read late.
-        reads = delayed(m, now_en, 3, "reading", reset_less=False)
+        # Reads: what was read at once waits a cycle for what was read late. A register lies at the memories, one at whoever combines.
+        reads = delayed(m, now_en, 4, "reading", reset_less=False)
         odd = delayed(m, now.word[0], 3, "odd")
         is_late = delayed(m, late_en, 2, "is_late")
-        at_once = Signal(layout, reset_less=True)
+        at_once, chosen = (Signal(layout, name=name, reset_less=True) for name in ("at_once", "chosen"))
         arrived = Signal(layout)
-        known = delayed(m, touched.bit_select(now.slot, 1), 3, "known")
+        known = delayed(m, touched.bit_select(now.slot, 1), 4, "known")
         m.d.comb += arrived.eq(Mux(odd[3], halves[1].read_data, halves[0].read_data))
         with m.If(reads[2]):
             m.d.sync += at_once.eq(Mux(odd[2], halves[1].read_data, halves[0].read_data))
         with m.If(reads[3]):
-            m.d.sync += self.read.sums.eq(Mux(known[3], Mux(is_late[2], arrived, at_once), 0))
+            m.d.sync += chosen.eq(Mux(is_late[2], arrived, at_once))
+        with m.If(reads[4]):
+            m.d.sync += self.read.sums.eq(Mux(known[4], chosen, 0))
 
         m.submodules.scales = scales = Memory(shape=expert_scale(), depth=config.slots_max, init=[])
         scale_in, scale_out = scales.write_port(), scales.read_port()
-        scale, scale_later = (Signal(expert_scale(), name=name, reset_less=True) for name in ("scale", "scale_later"))
+        scale = Signal(expert_scale(), reset_less=True)
+        scales_read = delayed(m, scale, 2, "scale")
         m.d.comb += [
             scale_in.en.eq(self.scale.valid),
             scale_in.addr.eq(self.scale.slot),
@@ -131,8 +134,7 @@ class Accumulator(wiring.Component):
         ]
         m.d.sync += [
             scale.eq(scale_out.data),
-            scale_later.eq(scale),
-            self.read.scale.eq(Mux(known[3], scale_later, 0)),
+            self.read.scale.eq(Mux(known[4], scales_read[-1], 0)),
         ]
         return m
 

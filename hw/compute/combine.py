@@ -17,6 +17,7 @@ from stmoe.hw.compute.ports import (
 from stmoe.hw.layouts import expert_scale, shape_layout
 from stmoe.hw.memory.sram import Sram
 from stmoe.hw.pipeline import delayed
+from stmoe.hw.register_slice import RegisterSlice
 from stmoe.model.config import EngineConfig
 from stmoe.model.numerics import WEIGHT_BITS
 
@@ -44,7 +45,7 @@ def slot_cycles(config: EngineConfig, d_model: int) -> int:
 class Combine(wiring.Component):
     """Adds each finished slot to y, in any order of slots, and after the last one sends y.
 
-    Latency: ``slot_cycles`` a slot: the expert's scale, its factor c, then ``segments`` outputs a cycle. y begins to leave 3 cycles
+    Latency: ``slot_cycles`` a slot: the expert's scale, its factor c, then ``segments`` outputs a cycle. y begins to leave 4 cycles
     after that of the last slot, at a word of ``segments`` outputs or a beat a cycle, whichever takes longer. Backpressure: ``o_y``
     holds the next slot back; ``i_complete`` waits for ``weights_valid``, so a slot may be finished before its weight is known.
     Reset: idle, the next slot is the first of a token.
@@ -187,7 +188,7 @@ class Combine(wiring.Component):
         return row[0]
 
     def _send(self, m: Module, y: Sram, sending, send_word, word, leaving) -> None:
-        """y, saturated, to the bus: memory, saturation register, gearbox; all stand still while the gearbox is full."""
+        """y, saturated, to the bus: memory, saturation register, gearbox, register; all stand still while the gearbox is full."""
         config = self.config
         m.submodules.gearbox = gearbox = Gearbox(Y_BITS * config.segments, 8 * config.bus_bytes)
         read, saturated = Signal(), Signal()
@@ -211,5 +212,8 @@ class Combine(wiring.Component):
         with m.If(step):
             m.d.sync += [read.eq(sending), saturated.eq(read)]
         m.d.comb += gearbox.i_items.payload.eq(Cat(*narrow))
-        wiring.connect(m, gearbox.o_items, wiring.flipped(self.o_y))
-        m.d.comb += leaving.eq(read | saturated | gearbox.o_items.valid)
+        # So that whether a beat is taken is not known at the memory of y in the same cycle.
+        m.submodules.out = out = RegisterSlice(8 * config.bus_bytes)
+        wiring.connect(m, gearbox.o_items, out.i)
+        wiring.connect(m, out.o, wiring.flipped(self.o_y))
+        m.d.comb += leaving.eq(read | saturated | gearbox.o_items.valid | out.o.valid)

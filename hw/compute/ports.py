@@ -10,7 +10,7 @@ from stmoe.model.config import EngineConfig, clog2
 #: Bits of a partial sum of the down projection.
 SUM_BITS = 32
 #: Cycles from ``AccumulatorRead.en`` to ``sums`` and ``scale``.
-ACCUMULATOR_LATENCY = 5
+ACCUMULATOR_LATENCY = 6
 
 
 def out_words_max(config: EngineConfig) -> int:

@@ -137,6 +137,8 @@ class PrefetchEngine(wiring.Component):
         verify = self.i_verify.payload
         checked = Signal(clog2(config.top_k_max + 1), reset_less=True)
         asked = heard(m, self.i_verify, "asked")
+        wanted_layer = Signal(config.layer_bits, reset_less=True)  #: ``verify.layer``, once ``asked``
+        m.d.sync += wanted_layer.eq(verify.layer)
         began = Signal()
         verified_layer = Signal(config.layer_bits, reset_less=True)
         following = Signal(config.layer_bits)  #: the layer after ``verified_layer``
@@ -203,7 +205,7 @@ class PrefetchEngine(wiring.Component):
             in_flight.ref.expert.eq(ledger.expert),
             in_flight.push.eq(loading.fetch),
             in_flight.pop.eq(self.i_landed.valid & arrived.prefetch),
-            in_flight.verified.layer.eq(verify.layer),
+            in_flight.verified.layer.eq(wanted_layer),
             in_flight.verified.expert.eq(verified_id),
             self.promote.eq(in_flight.wanted != 0),
             self.c_chunks.eq(self.o_fetch.valid & self.o_fetch.ready),
@@ -250,7 +252,7 @@ class PrefetchEngine(wiring.Component):
                 with m.If(candidates.complete & ~self.enable):
                     m.d.comb += candidates.clear.eq(1)
                 with m.Elif(asked):
-                    with m.If(candidates.complete & (candidates.layer == verify.layer) & (~active | own)):
+                    with m.If(candidates.complete & (candidates.layer == wanted_layer) & (~active | own)):
                         take_prediction()
                     with m.Elif(~aborting):
                         m.next = "MATCH"
@@ -269,7 +271,7 @@ class PrefetchEngine(wiring.Component):
                 m.d.comb += [
                     in_flight.match.eq(matching),
                     ledger.expert.eq(verified_id),
-                    ledger.choose.eq(matching & active & (layer == verify.layer)),
+                    ledger.choose.eq(matching & active & (layer == wanted_layer)),
                 ]
                 m.d.sync += [
                     verified_id.eq(Array(verify.ids[j] for j in range(config.top_k_max))[checked]),
@@ -287,9 +289,9 @@ class PrefetchEngine(wiring.Component):
                 ]
                 m.d.sync += [
                     began.eq(1),
-                    verified_layer.eq(verify.layer),
-                    following.eq(Mux(verify.layer + 1 == shape.layers, 0, verify.layer + 1)),
-                    routed_layer.eq(layer == verify.layer),
+                    verified_layer.eq(wanted_layer),
+                    following.eq(Mux(wanted_layer + 1 == shape.layers, 0, wanted_layer + 1)),
+                    routed_layer.eq(layer == wanted_layer),
                 ]
                 with m.If((in_flight.count != 0) & (in_flight.wanted == 0)):
                     m.d.comb += self.abort.eq(1)

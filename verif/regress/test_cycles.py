@@ -58,9 +58,9 @@ def first_beat(shape: ModelShape) -> int:
 
 def tail(shape: ModelShape) -> int:
     """From the last word of the last chunk to the last beat of y: the tile's pipeline, combine, the beats of y."""
-    combine = shape.d_model // CONFIG.segments + 21 + math.ceil(math.log2(CONFIG.tiles))
+    combine = shape.d_model // CONFIG.segments + 23 + math.ceil(math.log2(CONFIG.tiles))
     return (
-        10 + (CONFIG.banks > 1) + int(math.log2(CONFIG.group_units)) + combine + 4 * shape.d_model // CONFIG.bus_bytes
+        11 + (CONFIG.banks > 1) + int(math.log2(CONFIG.group_units)) + combine + 4 * shape.d_model // CONFIG.bus_bytes
     )
 
 

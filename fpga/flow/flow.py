@@ -69,7 +69,8 @@ class Flow:
         """Place and route with a seed, unless that was done."""
         device, here = self.device, f"seed-{seed}"
         folder = self.folder / here
-        outputs = ["--report", f"{here}/{REPORT}", device.placed[0], f"{here}/{device.placed[1]}"]
+        outputs = ["--report", f"{here}/{REPORT}", "--sdf", f"{here}/{DELAYS}"]
+        outputs += [device.placed[0], f"{here}/{device.placed[1]}"]
         key = self._key(seed)
         if _kept(folder) == key:
             return SeedResult(**json.loads((folder / RESULT).read_text()))
@@ -82,9 +83,14 @@ class Flow:
         return result
 
     def delays(self, seed: int) -> Path:
-        """Place with a seed, without routing, unless that was done; the file with the delays (SDF), as the placer estimates them."""
-        folder = self.folder / f"placed-{seed}"
+        """The file with the delays (SDF) of a seed: those after routing if that was done, else those that the placer estimates.
+
+        Then it is placed, unless that was done, and not routed.
+        """
         key = self._key(seed)
+        routed, folder = self.folder / f"seed-{seed}", self.folder / f"placed-{seed}"
+        if _kept(routed) == key:
+            return routed / DELAYS
         if _kept(folder) != key:
             self.say(f"nextpnr, seed {seed}, placement")
             self._run(folder, seed, ["--no-route", "--sdf", f"{folder.name}/{DELAYS}"])

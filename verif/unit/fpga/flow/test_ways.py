@@ -117,3 +117,16 @@ def test_delays_are_made_once_and_again_for_another_seed_or_design(calls, tmp_pa
         assert made.delays(seed).read_text() == DESIGN
     assert len(runs) == 3
     assert all("--no-route" in arguments for arguments in runs)
+
+
+def test_delays_after_routing_are_preferred(calls, tmp_path):  # noqa: F811
+    from stmoe.fpga.flow import flow
+    from stmoe.fpga.flow.device import LFE5U_85F
+
+    made = flow.Flow(LFE5U_85F, {"top.il": "design", "top.lpf": ""}, tmp_path, 75.0, lambda text: None)
+    made.synthesise()
+    made.place(1)
+    (tmp_path / "seed-1" / flow.DELAYS).write_text(DESIGN)
+    calls.clear()
+    assert made.delays(1).read_text() == DESIGN
+    assert calls == []

@@ -11,6 +11,7 @@ from typing import Any
 from stmoe.fpga.flow.device import Device
 from stmoe.fpga.flow.pip_tools import YOSYS, digest, require, run_tool, versions
 from stmoe.fpga.flow.report import SeedResult, read_report, summary, write_results
+from stmoe.fpga.flow.watch import watched
 from stmoe.fpga.yosys import run as run_yosys
 
 #: Seconds that synthesis may take.
@@ -111,7 +112,8 @@ class Flow:
         arguments = [*self._options(seed), "--json", NETLIST, "--quiet", "--log", f"{folder.name}/{LOG}", *outputs]
         option, constraints = self.device.constraints
         arguments += [option, constraints] if constraints in self.files else [f"{option}-allow-unconstrained"]
-        run_tool(self.device.tools, self.device.placer, arguments, self.folder)
+        with watched(folder / LOG, self.say):
+            run_tool(self.device.tools, self.device.placer, arguments, self.folder)
 
     def pack(self, seed: int, bitstream: Path) -> None:
         """The bitstream of a seed."""

@@ -1,7 +1,8 @@
 """Simulation models of the ECP5 primitives that yosys leaves empty, as far as this project uses them.
 
-Block RAM after FPGA-TN-02204 (ECP5 memory usage guide), DSP after FPGA-TN-02205 (sysDSP), as yosys maps to them: no output or
-pipeline registers, no cascades. What a model does not do, it refuses at the start of a simulation.
+Block RAM after FPGA-TN-02204 (ECP5 memory usage guide), DSP after FPGA-TN-02205 (sysDSP), as yosys maps to them: no pipeline
+registers, no cascades; and with the output registers of block RAM that hw/memory/stmoe_sram.v asks for. What a model does not do,
+it refuses at the start of a simulation.
 """
 
 #: Words of 18 bits in a block RAM, and rows of 320 bits in its initial contents: 16 words, 20 bits apart.
@@ -39,7 +40,6 @@ def _block_ram() -> str:
     )
     refused = "".join(
         [
-            _refuse('REGMODE_A != "NOREG" || REGMODE_B != "NOREG"', "output registers"),
             _refuse('CLKAMUX != "CLKA" || CLKBMUX != "CLKB"', "inverted clocks"),
             _refuse('CSDECODE_A != "0b000" || CSDECODE_B != "0b000"', "chip select"),
         ]
@@ -61,12 +61,13 @@ def _block_ram() -> str:
 
 def _block_ram_side(side: str) -> str:
     """One port. 36 bits wide, it writes with the data of both sides (A the low half) and four byte enables in its lowest address."""
-    out = "DATA_WIDTH_B == 36 ? qB[17:0] : qA[17:0]" if side == "A" else "DATA_WIDTH_B == 36 ? qB[35:18] : qB[17:0]"
+    out = "DATA_WIDTH_B == 36 ? oB[17:0] : oA[17:0]" if side == "A" else "DATA_WIDTH_B == 36 ? oB[35:18] : oB[17:0]"
     return f"""
   wire [17:0] d{side} = {{{_bits(f"DI{side}", 18)}}};
   wire [13:0] a{side} = {{{_bits(f"AD{side}", 14)}}};
   wire [35:0] wide{side} = {{{_bits("DIB", 18)}, {_bits("DIA", 18)}}};
-  reg [35:0] q{side} = 36'd0;
+  reg [35:0] q{side} = 36'd0, kept{side} = 36'd0;
+  wire [35:0] o{side} = REGMODE_{side} == "OUTREG" ? kept{side} : q{side};
   wire [17:0] old{side} = memory[a{side}[13:4]];
   wire [35:0] pair{side} = {{memory[{{a{side}[13:5], 1'b1}}], memory[{{a{side}[13:5], 1'b0}}]}};
   reg [17:0] read{side};
@@ -103,7 +104,11 @@ def _block_ram_side(side: str) -> str:
       if (!WE{side} || WRITEMODE_{side} == "READBEFOREWRITE") q{side} <= DATA_WIDTH_{side} == 36 ? pair{side} : {{18'd0, read{side}}};
       else if (WRITEMODE_{side} == "WRITETHROUGH") q{side} <= {{18'd0, d{side}}};
     end
-{_refuse(f'RST{side} && RESETMODE != "SYNC"', "asynchronous reset")}    if (RST{side}) q{side} <= 36'd0;
+{_refuse(f'RST{side} && RESETMODE != "SYNC"', "asynchronous reset")}    if (OCE{side}) kept{side} <= q{side};
+    if (RST{side}) begin
+      q{side} <= 36'd0;
+      kept{side} <= 36'd0;
+    end
   end
   // 36 bits are read by port B, and leave by both sides' outputs.
   assign {{{_bits(f"DO{side}", 18)}}} = {out};

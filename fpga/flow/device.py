@@ -47,7 +47,7 @@ def _ecp5(part: str, *options: str) -> Device:
         placed=("--textcfg", "top.config"),
         packing=("--compress", "--input", "top.config", "--bit", "{bitstream}"),
         suffix=".bit",
-        reading="",
+        reading="verilog_defines -DSTMOE_ECP5",
         synthesis="synth_ecp5 -top top",
         figures={"lut": "TRELLIS_COMB", "ff": "TRELLIS_FF", "bram": "DP16KD", "dsp": "MULT18X18D"},
     )

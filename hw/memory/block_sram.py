@@ -55,14 +55,12 @@ class BlockSram(wiring.Component):
         ]
         words = []
         for i in range(-(-self.depth // self.block_words)):
-            block = Sram(self.width, min(self.block_words, self.depth - i * self.block_words))
+            block = Sram(self.width, min(self.block_words, self.depth - i * self.block_words), registered=True)
             m.submodules[f"block_{i}"] = block
-            reads, there, writes = (Signal(name=f"{what}_{i}") for what in ("reads", "there", "writes"))
-            word = Signal(self.width, name=f"word_{i}", reset_less=True)
+            reads, writes = (Signal(name=f"{what}_{i}") for what in ("reads", "writes"))
             m.d.sync += [
                 reads.eq(self.read_en & (self.read_addr[within:] == i)),
                 writes.eq(self.write_en & (self.write_addr[within:] == i)),
-                there.eq(reads),
             ]
             m.d.comb += [
                 block.read_en.eq(reads),
@@ -71,9 +69,7 @@ class BlockSram(wiring.Component):
                 block.write_addr.eq(write_addr),
                 block.write_data.eq(write_data),
             ]
-            with m.If(there):
-                m.d.sync += word.eq(block.read_data)
-            words.append(word)
+            words.append(block.read_data)
         asked = delayed(m, self.read_en, BLOCK_LATENCY - 1, "asked", reset_less=False)
         which = delayed(m, self.read_addr[within:], BLOCK_LATENCY - 1, "block", valid=asked)
         read_data = Signal(self.width, name="chosen", reset_less=True)

@@ -8,7 +8,7 @@ block RAM and which an ASIC flow replaces by a macro.
 # Component members come from the signature at run time: pyright cannot see them.
 # pyright: reportAttributeAccessIssue=false
 
-from amaranth import ClockSignal, Instance, Module, unsigned
+from amaranth import ClockSignal, Instance, Module, Signal, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -40,6 +40,7 @@ class Sram(wiring.Component):
     width : bits of a word.
     depth : words.
     granularity : bits that one bit of ``write_en`` covers; ``None`` writes whole words.
+    registered : a register behind the memory: ``read_data`` comes a cycle later.
 
     Members
     -------
@@ -47,7 +48,7 @@ class Sram(wiring.Component):
     read_en, read_addr, read_data : read port.
     """
 
-    def __init__(self, width: int, depth: int, granularity: int | None = None):
+    def __init__(self, width: int, depth: int, granularity: int | None = None, *, registered: bool = False):
         if width < 1 or depth < 1:
             raise ValueError(f"width = {width}, depth = {depth}: must be at least 1")
         self.granularity = width if granularity is None else granularity
@@ -55,6 +56,7 @@ class Sram(wiring.Component):
             raise ValueError(f"granularity = {granularity}: must divide width = {width}")
         self.width = width
         self.depth = depth
+        self.registered = registered
         super().__init__(sram_ports(width, depth, width // self.granularity))
 
     def elaborate(self, platform):
@@ -71,6 +73,7 @@ class Sram(wiring.Component):
             p_DEPTH=self.depth,
             p_GRANULARITY=self.granularity,
             p_ADDR_BITS=len(self.write_addr),
+            p_OUTPUT_REGISTER=int(self.registered),
             i_clk=ClockSignal(),
             i_write_en=self.write_en,
             i_write_addr=self.write_addr,
@@ -91,6 +94,13 @@ class Sram(wiring.Component):
             write.data.eq(self.write_data),
             read.en.eq(self.read_en),
             read.addr.eq(self.read_addr),
-            self.read_data.eq(read.data),
         ]
+        if not self.registered:
+            m.d.comb += self.read_data.eq(read.data)
+            return m
+        there, word = Signal(reset_less=True), Signal(self.width, reset_less=True)
+        m.d.sync += there.eq(self.read_en)
+        with m.If(there):
+            m.d.sync += word.eq(read.data)
+        m.d.comb += self.read_data.eq(word)
         return m

@@ -59,7 +59,7 @@ def test_words_come_back_whichever_block_they_lie_in(depth, block_words, seed):
     [
         ('BLOCK_LATENCY - 1, "block"', 'BLOCK_LATENCY - 2, "block"'),
         ("writes.eq(self.write_en & (self.write_addr[within:] == i))", "writes.eq(self.write_en)"),
-        ("with m.If(there)", "with m.If(reads)"),
+        ("registered=True", "registered=False"),
     ],
     ids=["choice a cycle early", "written everywhere", "word a cycle early"],
 )

@@ -37,6 +37,7 @@ def run_random(dut: Sram, seed: int, cycles: int = 400) -> int:
     async def bench(ctx):
         nonlocal wrong
         expected: int | None = None  # None: undefined
+        before: int | None = None  # what was expected a cycle ago
         for _ in range(cycles):
             write_en, write_addr = rng.getrandbits(lanes), rng.randrange(dut.depth)
             if words[write_addr] is None:
@@ -58,7 +59,8 @@ def run_random(dut: Sram, seed: int, cycles: int = 400) -> int:
                         word = (word & ~(mask << shift)) | (value & (mask << shift))
                 words[write_addr] = word
             await ctx.tick()
-            wrong += expected is not None and ctx.get(dut.read_data) != expected
+            now, before = (before if dut.registered else expected), expected
+            wrong += now is not None and ctx.get(dut.read_data) != now
 
     sim = Simulator(dut)
     sim.add_clock(1e-6)
@@ -68,9 +70,10 @@ def run_random(dut: Sram, seed: int, cycles: int = 400) -> int:
 
 
 @pytest.mark.parametrize(("width", "depth", "granularity"), [(8, 16, None), (32, 5, 8), (24, 1, 12), (1, 2, 1)])
+@pytest.mark.parametrize("registered", [False, True])
 @pytest.mark.parametrize("seed", [1, 2])
-def test_reads_return_what_was_written_and_hold(width, depth, granularity, seed):
-    assert run_random(Sram(width, depth, granularity), seed) == 0
+def test_reads_return_what_was_written_and_hold(width, depth, granularity, seed, registered):
+    assert run_random(Sram(width, depth, granularity, registered=registered), seed) == 0
 
 
 def test_a_planted_bug_in_the_write_lanes_is_caught():
@@ -107,6 +110,7 @@ def test_export_instantiates_the_verilog_module_with_its_ports():
         {},
         {"WIDTH": 32, "DEPTH": 1000, "GRANULARITY": 8, "ADDR_BITS": 10},
         {"WIDTH": 7, "DEPTH": 1, "GRANULARITY": 7, "ADDR_BITS": 1},
+        {"WIDTH": 128, "DEPTH": 2048, "GRANULARITY": 128, "ADDR_BITS": 11, "OUTPUT_REGISTER": 1},
     ],
 )
 def test_verilog_module_is_clean_under_lint(parameters):

@@ -1,9 +1,10 @@
-"""What holds a board's clock: the longest ways between its blocks after placement, long before the router would tell.
+"""What holds a board's clock: the longest ways between its blocks, after routing or, long before, after placement.
 
     python -m stmoe.fpga.ways --board ulx3s-85f
 
-synthesises and places as ``stmoe fpga build`` does, does not route, and prints a line a pair of blocks. What is there is not made
-again. Needs the extra ``fpga``. Delays are the placer's estimates, at the slowest corner.
+prints a line a pair of blocks, from the delays that ``stmoe fpga build`` left. If it did not, synthesises and places as it does,
+and takes the placer's estimates: of the clock they say little, but they tell short ways from long ones. What is there is not made
+again. Needs the extra ``fpga``. Delays are at the slowest corner.
 """
 
 import argparse

@@ -5,8 +5,6 @@ All of it, planted bugs included, is one program: a bug is a copy of a model und
 
 import itertools
 import re
-import subprocess
-import sys
 from collections import defaultdict
 from dataclasses import dataclass
 
@@ -16,8 +14,7 @@ from amaranth.back import verilog
 from stmoe.fpga.boards import pll
 from stmoe.fpga.boards.pll import PllPlan
 from stmoe.fpga.ecp5.models import CELLS, texts
-from stmoe.sim.build import MAKE_VARIABLES
-from stmoe.sim.toolchain import find_verilator
+from stmoe.verif.unit.fpga.ecp5.timed import lines
 from stmoe.verif.unit.mutant import planted
 
 INPUT_HZ = 25_000_000
@@ -129,22 +126,11 @@ def printed(tmp_path_factory, request) -> dict[str, list[list[str]]]:
         text += [f"`undef {cell}\n`define {cell} {cell}{'_BUG' if cell == wrong else ''}\n" for cell in CELLS]
         text.append(body)
     (folder / "models.v").write_text("".join(text) + bench(list(plls)))
-    verilator = find_verilator()
-    command = [verilator.program, "--binary", "--timing", "--no-sched-zero-delay", "-Wno-fatal", "-Wno-lint"]
-    command += ["--timescale", "1ps/1ps", "--top-module", "models_tb", "--Mdir", str(folder / "made"), "-o", "models"]
-    options = ("CFG_CXXFLAGS_STD=-std=c++20", "CFG_CXXFLAGS_COROUTINES=-fcoroutines", f"PYTHON3={sys.executable}")
-    for option in (*MAKE_VARIABLES, *options):
-        command += ["-MAKEFLAGS", option]
-    done = subprocess.run(
-        [*command, "models.v"], cwd=folder, env=verilator.env, capture_output=True, text=True, check=False
-    )
-    assert not done.returncode, done.stderr[-3000:]
-    done = subprocess.run([folder / "made" / "models"], capture_output=True, text=True, check=True, timeout=300)
-    lines = defaultdict(list)
-    for line in done.stdout.splitlines():
+    printed = defaultdict(list)
+    for line in lines(folder, "models_tb", ["models.v"], "--no-sched-zero-delay", "--timescale", "1ps/1ps"):
         name, *rest = line.split()
-        lines[name].append(rest)
-    return lines
+        printed[name].append(rest)
+    return printed
 
 
 def edges(lines: list[list[str]]) -> Edges:

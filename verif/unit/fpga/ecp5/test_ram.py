@@ -1,15 +1,12 @@
 """``stmoe_sram`` in the ECP5's block RAM does, cycle by cycle, what it does in any other tool; and planted bugs."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from stmoe.fpga.ecp5.primitives import models
 from stmoe.hw import export
-from stmoe.sim.build import MAKE_VARIABLES
-from stmoe.sim.toolchain import find_verilator
+from stmoe.verif.unit.fpga.ecp5.timed import lines
 
 SOURCE = Path(export.__file__).parent / "memory" / export.SRAM_FILE
 #: Words of the memories in ram_tb.v: with columns of 18 bits, and of 9.
@@ -23,20 +20,9 @@ def compared(folder: Path, right: str = "", wrong: str = "") -> dict[int, tuple[
     (folder / "plain.v").write_text(text.replace("module stmoe_sram", "module plain_sram"))
     (folder / "ecp5.v").write_text("`define STMOE_ECP5\n" + text.replace(right, wrong))
     (folder / "models.v").write_text(models())
-    verilator = find_verilator()
-    command = [verilator.program, "--binary", "--timing", "-Wno-fatal", "-Wno-lint", "--top-module", "rams_tb"]
-    command += ["--Mdir", str(folder / "made"), "-o", "rams"]
-    options = ("CFG_CXXFLAGS_STD=-std=c++20", "CFG_CXXFLAGS_COROUTINES=-fcoroutines", f"PYTHON3={sys.executable}")
-    for option in (*MAKE_VARIABLES, *options):
-        command += ["-MAKEFLAGS", option]
     sources = ["plain.v", "ecp5.v", "models.v", str(Path(__file__).with_name("ram_tb.v"))]
-    done = subprocess.run(
-        [*command, *sources], cwd=folder, env=verilator.env, capture_output=True, text=True, check=False
-    )
-    assert not done.returncode, done.stderr[-3000:]
-    done = subprocess.run([folder / "made" / "rams"], capture_output=True, text=True, check=True, timeout=300)
     result = {}
-    for line in done.stdout.splitlines():
+    for line in lines(folder, "rams_tb", sources):
         if line[:1].isdigit():
             depth, cycles, wrong_ones, other = map(int, line.split())
             assert other > cycles // 2

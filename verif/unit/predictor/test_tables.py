@@ -355,8 +355,8 @@ MUTANTS = {
     "parts of a row swapped": (
         table_loader,
         "TableLoader",
-        "row[i].eq(queue.r_data)",
-        "row[row_beats - 1 - i].eq(queue.r_data)",
+        "row[i].eq(queue.o.payload)",
+        "row[row_beats - 1 - i].eq(queue.o.payload)",
     ),
 }
 

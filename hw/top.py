@@ -70,6 +70,7 @@ class Engine(wiring.Component):
 
         connect(m, flipped(self.axil), axilite.axi)
         connect(m, axilite.bus, registers.bus)
+        connect(m, registers.counters, counters.reads)
         connect(m, flipped(self.i_axis), core.i_axis)
         connect(m, core.o_axis, flipped(self.o_axis))
         # What a register write sets off (a start, a stop) takes some cycles to show at the core.
@@ -91,11 +92,10 @@ class Engine(wiring.Component):
             registers.i_quiescent.eq(~core.transferring),
             registers.i_tables_busy.eq(core.tables_busy),
             registers.i_tables_done.eq(core.tables_done),
-            registers.i_counters.eq(counters.values),
             counters.increments.eq(core.increments),
             counters.snapshot.eq(registers.o_snapshot),
             counters.clear.eq(registers.o_clear_counters),
             self.irq.eq(registers.irq),
-            self.quiescent.eq(core.quiescent & (unwritten == WRITE_SETTLE)),
+            self.quiescent.eq(core.quiescent & (unwritten == WRITE_SETTLE) & ~counters.reads.busy),
         ]
         return m

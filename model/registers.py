@@ -15,6 +15,8 @@ from stmoe.model.shape import ModelShape
 ID_VALUE = int.from_bytes(b"STMO", "little")
 #: Major and minor version of the register map, 16 bits each.
 VERSION_VALUE = 0x0001_0000
+#: Where the registers lie that a start copies, and the counters.
+SETTINGS_BASE = 0x100
 COUNTER_BASE = 0x800
 
 

@@ -40,6 +40,7 @@ class RegisterBus(wiring.Signature):
 
     ``write_error`` answers in the cycle after ``write_en``, and what was written stands a cycle later; ``read_data`` and ``read_error``
     answer two cycles after ``read_en``. The next access of a kind waits for the answer. One that answers with an error has no effect.
+    No access begins while ``busy`` is high.
     """
 
     def __init__(self):
@@ -55,6 +56,7 @@ class RegisterBus(wiring.Signature):
                 "read_word": Out(word),
                 "read_data": In(REGISTER_BITS),
                 "read_error": In(1),
+                "busy": In(1),
             }
         )
 
@@ -66,7 +68,8 @@ class AxiLiteSlave(wiring.Component):
     register of its own, so that a manager that waits for one before it offers the other does not hang. An address that is not a
     multiple of four answers SLVERR without an access, and so does one that the register file refuses.
 
-    Latency: 3 cycles from the later of AW and W to BVALID, 4 from AR to RVALID. Throughput: a write in 4 cycles, a read in 5.
+    Latency: 3 cycles from the later of AW and W to BVALID, 4 from AR to RVALID, and those in which the registers are busy.
+    Throughput: a write in 4 cycles, a read in 5.
     Backpressure: BVALID and RVALID hold, with their payloads, until taken. Reset: drops what is in flight.
 
     Members
@@ -111,7 +114,7 @@ class AxiLiteSlave(wiring.Component):
             m.d.sync += [asked.eq(0), aw_held.eq(0), w_held.eq(0), b.bvalid.eq(1), b.bresp.eq(OKAY)]
             with m.If(~aligned | bus.write_error):
                 m.d.sync += b.bresp.eq(SLVERR)
-        with m.Elif(aw_held & w_held & ~b.bvalid):
+        with m.Elif(aw_held & w_held & ~b.bvalid & ~bus.busy):
             m.d.comb += bus.write_en.eq(aligned)
             m.d.sync += asked.eq(1)
 
@@ -126,7 +129,7 @@ class AxiLiteSlave(wiring.Component):
                 with m.If(ar.arvalid):
                     m.d.sync += addr.eq(ar.araddr)
                     m.next = "ACCESS"
-            with m.State("ACCESS"):
+            with m.State("ACCESS"), m.If(~bus.busy):
                 m.d.comb += bus.read_en.eq(aligned)
                 m.next = "WAIT"
             with m.State("WAIT"):

@@ -1,17 +1,21 @@
 """The register file: what software sees of the engine (docs/registers.md), made from ``model/registers.py``."""
 
-from amaranth import Cat, Const, Module, Signal, Value
+from collections.abc import Sequence
+
+from amaranth import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from stmoe.hw.control.axilite import RegisterBus
-from stmoe.hw.control.counters import snapshot_layout
+from stmoe.hw.control.counters import CounterReads
 from stmoe.hw.control.run import RunControl, RunState
-from stmoe.hw.control.settings import error_event, params_layout, settings_layout
+from stmoe.hw.control.settings import error_event, params_layout, settings_registers
+from stmoe.hw.control.settings_store import WORDS, SettingsStore
 from stmoe.hw.layouts import shape_layout
 from stmoe.model.config import EngineConfig
+from stmoe.model.counters import COUNTERS
 from stmoe.model.register_types import REGISTER_BITS, Access, Register
-from stmoe.model.registers import LOCKED_REGISTERS, register_map
+from stmoe.model.registers import COUNTER_BASE, LOCKED_REGISTERS, SETTINGS_BASE, register_map
 
 #: Registers that a read chooses among in its first cycle; a power of two.
 READ_GROUP = 8
@@ -49,7 +53,7 @@ class RegisterFile(wiring.Component):
     i_done : In, pulse: a result's last beat was taken.
     i_quiescent : In, no transfer is outstanding.
     i_tables_busy : In, level: learned tables are being saved or loaded. ``i_tables_done``: In, pulse: they have been.
-    i_counters : In, ``snapshot_layout``.
+    counters : Out(CounterReads()).
     o_start : Out, pulse: the first cycle of ``o_running``.
     o_running : Out, take messages. When it falls, begin no new transfer.
     o_reset : Out, pulse: everything outstanding has ended, reset the engine.
@@ -71,7 +75,7 @@ class RegisterFile(wiring.Component):
                 "i_quiescent": In(1),
                 "i_tables_busy": In(1),
                 "i_tables_done": In(1),
-                "i_counters": In(snapshot_layout()),
+                "counters": Out(CounterReads()),
                 "o_start": Out(1),
                 "o_running": Out(1),
                 "o_reset": Out(1),
@@ -89,7 +93,8 @@ class RegisterFile(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.run = run = RunControl(self.config)
-        settings = Signal(settings_layout(self.config), init={r.name: r.reset for r in self._writable()})
+        m.submodules.settings = settings = SettingsStore(self.config)
+        irq_enable = Signal(len(self.map["IRQ_ENABLE"].fields))
         # Registered, so that the path from the bus ends here and each command is one pulse.
         command = Signal(control_layout(self.config))
         # Late by a cycle, and so from the command on.
@@ -98,7 +103,9 @@ class RegisterFile(wiring.Component):
         interrupts = len(self.map["IRQ_STATUS"].fields)
         irq_pending, irq_set = Signal(interrupts), Signal(interrupts)
         m.d.comb += [
-            run.settings.eq(settings),
+            settings.latch.eq(run.o_latch),
+            run.i_latched.eq(settings.o_done),
+            run.settings.eq(settings.latched),
             run.i_start.eq(command.start),
             run.i_stop.eq(command.stop),
             run.i_error.eq(self.i_error),
@@ -117,19 +124,21 @@ class RegisterFile(wiring.Component):
             self.params.eq(run.params),
             irq_set.eq(Cat(self.i_done, run.o_raised, self.i_tables_done)),
         ]
-        self._elaborate_writes(m, settings, command, irq_pending, irq_set)
-        self._elaborate_reads(
-            m, settings, self._status(run, settings, command, tables_busy) | {"IRQ_STATUS": irq_pending}
-        )
-        m.d.sync += self.irq.eq((irq_pending & settings["IRQ_ENABLE"]).any())
+        starting = (run.o_state == RunState.LATCHING) | (run.o_state == RunState.CHECKED)
+        locked, writing = self._elaborate_writes(m, settings, command, irq_enable, irq_pending, irq_set)
+        # A read of the word that is being written waits, and all do until a start is accepted or refused.
+        m.d.comb += self.bus.busy.eq(settings.busy | self.counters.busy | writing | starting)
+        status = self._status(run, locked, command, tables_busy)
+        self._elaborate_reads(m, settings, status | {"IRQ_ENABLE": irq_enable, "IRQ_STATUS": irq_pending})
+        m.d.sync += self.irq.eq((irq_pending & irq_enable).any())
         return m
 
-    def _status(self, run: RunControl, settings, command, tables_busy) -> dict[str, Value]:
+    def _status(self, run: RunControl, locked: Signal, command, tables_busy) -> dict[str, Value]:
         status = {
             "running": run.o_running,
             "quiescent": run.i_quiescent & (run.o_state != RunState.STOPPING),
             "halted": run.o_state == RunState.HALTED,
-            "window_lock": settings["WINDOW_LOCK"][0],
+            "window_lock": locked,
             "error": run.o_error.code,
             # From the first cycle on in which the command can be known to have been written.
             "tables": tables_busy | command.save_tables | command.load_tables,
@@ -141,52 +150,56 @@ class RegisterFile(wiring.Component):
             "ERROR_DETAIL": run.o_error.detail,
         }
 
-    def _writable(self) -> list[Register]:
-        return [r for r in self.map if r.access is Access.RW]
-
-    def _elaborate_writes(self, m: Module, settings, command, irq_pending, irq_set):
-        """Two cycles: which register it is, then its enables. The registers lie far from each other."""
-        bus = self.bus
+    def _elaborate_writes(
+        self, m: Module, settings: SettingsStore, command, irq_enable, irq_pending, irq_set
+    ) -> tuple[Signal, Signal]:
+        """Two cycles: which register it is, then its enables. Returns whether the windows are locked, and the second cycle."""
+        bus, locked = self.bus, Signal()
         data, strobes = Signal(REGISTER_BITS, reset_less=True), Signal.like(bus.write_strb, reset_less=True)
         ones = data & Cat(bit.replicate(8) for bit in strobes)
         clear = Signal.like(irq_pending)
-        locked = settings["WINDOW_LOCK"][0]
-        writable = [register for register in self.map if register.access is not Access.RO]
-        meant = Cat(
-            (bus.write_word == register.offset // 4) & (~locked if register.name in LOCKED_REGISTERS else Const(1))
-            for register in writable
-        )
-        writes, writing = Signal(len(writable)), Signal()
-        m.d.sync += [command.eq(0), writes.eq(0), writing.eq(bus.write_en)]
+        names = ("CONTROL", "IRQ_ENABLE", "IRQ_STATUS")
+        meant = Cat(bus.write_word == self.map[name].offset // 4 for name in names)
+        control, enable, status = writes = Signal(len(names))
+        setting, writing = Signal(), Signal()
+        index = Signal.like(settings.index, reset_less=True)
+        m.d.sync += [command.eq(0), writes.eq(0), setting.eq(0), writing.eq(bus.write_en)]
+        registers = settings_registers(self.config)
+        exists = self._any_of(bus.write_word, registers)
+        shut = self._any_of(bus.write_word, [r for r in registers if r.name in LOCKED_REGISTERS]) & locked
         with m.If(bus.write_en):
-            m.d.sync += [data.eq(bus.write_data), strobes.eq(bus.write_strb)]
-            m.d.sync += [writes.eq(meant), bus.write_error.eq(~meant.any())]
-        with m.If(writing):
-            for i, register in enumerate(writable):
-                with m.If(writes[i]):
-                    match register.access:
-                        case Access.RW:
-                            # By bytes, so that the strobes become enables of flip-flops.
-                            new = data & register.mask
-                            for byte in range(0, REGISTER_BITS, 8):
-                                with m.If(strobes[byte // 8]):
-                                    m.d.sync += settings[register.name][byte : byte + 8].eq(new[byte : byte + 8])
-                        case Access.WO:
-                            m.d.sync += command.eq(ones)
-                        case Access.W1C:
-                            m.d.comb += clear.eq(ones)
+            m.d.sync += [data.eq(bus.write_data), strobes.eq(bus.write_strb), index.eq(bus.write_word)]
+            m.d.sync += [writes.eq(meant), setting.eq(exists & ~shut)]
+            m.d.sync += bus.write_error.eq(~(meant.any() | (exists & ~shut)))
+        m.d.comb += [
+            settings.index.eq(index),
+            settings.data.eq(data),
+            settings.write_en.eq(Mux(setting, strobes, 0)),
+            clear.eq(Mux(status, ones, 0)),
+        ]
+        lock = self.map["WINDOW_LOCK"].offset // 4
+        with m.If(setting & strobes[0] & (index == lock % WORDS)):
+            m.d.sync += locked.eq(data[0])
+        with m.If(control):
+            m.d.sync += command.eq(ones)
+        with m.If(enable & strobes[0]):
+            m.d.sync += irq_enable.eq(data)
         m.d.sync += irq_pending.eq((irq_pending & ~clear) | irq_set)
+        return locked, writing
 
-    def _elaborate_reads(self, m: Module, settings, values):
-        """Two cycles: the choice within each group of ``READ_GROUP`` registers, then among groups."""
+    def _any_of(self, word: Value, registers: Sequence[Register]) -> Value:
+        """Whether ``word`` is one of these, which lie within ``WORDS`` from ``SETTINGS_BASE`` on."""
+        base = SETTINGS_BASE // 4
+        table = Const(sum(1 << register.offset // 4 - base for register in registers), WORDS)
+        return (word // WORDS == base // WORDS) & table.bit_select(word % WORDS, 1)
+
+    def _elaborate_reads(self, m: Module, settings: SettingsStore, values: dict[str, Value]):
+        """Two cycles: a word of each memory and the choice within each group of ``READ_GROUP`` registers, then among those."""
         bus = self.bus
-        known = dict(values)
-        for name in self.i_counters.shape().members:
-            known[f"{name.upper()}_LO"] = self.i_counters[name][:REGISTER_BITS]
-            known[f"{name.upper()}_HI"] = self.i_counters[name][REGISTER_BITS:]
         groups: dict[int, list[Register]] = {}
         for register in self.map:
-            groups.setdefault(register.offset // 4 // READ_GROUP, []).append(register)
+            if register.offset < SETTINGS_BASE:
+                groups.setdefault(register.offset // 4 // READ_GROUP, []).append(register)
         chosen, reading = Signal(len(bus.read_word), reset_less=True), Signal()
         m.d.sync += reading.eq(bus.read_en)
         with m.If(bus.read_en):
@@ -201,10 +214,19 @@ class RegisterFile(wiring.Component):
                     for register in registers:
                         with m.Case(register.offset // 4 % READ_GROUP):
                             m.d.sync += exists.eq(1)
-                            name = register.name
-                            if register.access is Access.RW:
-                                m.d.sync += word.eq(settings[name])
-                            elif register.access is not Access.WO:
-                                m.d.sync += word.eq(known.get(name, register.reset))
+                            if register.access is not Access.WO:
+                                m.d.sync += word.eq(values.get(register.name, register.reset))
             with m.If(reading & (chosen // READ_GROUP == group)):
                 m.d.sync += [bus.read_error.eq(~exists), bus.read_data.eq(word)]
+        counters, base = self.counters, COUNTER_BASE // 4
+        m.d.comb += [
+            settings.read_en.eq(bus.read_en),
+            settings.read_index.eq(bus.read_word),
+            counters.en.eq(bus.read_en),
+            counters.index.eq(bus.read_word // 2),
+        ]
+        with m.If(reading & self._any_of(chosen, settings_registers(self.config))):
+            m.d.sync += [bus.read_error.eq(0), bus.read_data.eq(settings.value)]
+        # Low word, high word, low word …
+        with m.If(reading & (chosen >= base) & (chosen < base + 2 * len(COUNTERS))):
+            m.d.sync += [bus.read_error.eq(0), bus.read_data.eq(counters.value.word_select(chosen[0], REGISTER_BITS))]

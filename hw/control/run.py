@@ -18,7 +18,7 @@ class RunState(enum.Enum, shape=unsigned(3)):
     """Where a run stands."""
 
     IDLE = 0
-    LATCHED = 1  #: start: the settings are copied, the check works
+    LATCHING = 1  #: start: the settings are being copied, then checked
     CHECKED = 2  #: start: run or refuse
     RUNNING = 3
     HALTED = 4  #: an error, until stopped
@@ -26,11 +26,11 @@ class RunState(enum.Enum, shape=unsigned(3)):
 
 
 class RunControl(wiring.Component):
-    """Latches the settings at start, checks the copy, and runs or refuses; halts on an error; stops in order.
+    """Has the settings copied at start, checks the copy, and runs or refuses; halts on an error; stops in order.
 
-    Latency: ``o_running`` rises 3 cycles after ``i_start``. A stop wins over anything in the same cycle. It waits ``STOP_CYCLES``, in
-    which the last transfers show, and for ``i_quiescent``, pulses ``o_reset`` for a cycle, and clears the error. Settings written
-    while running wait for the next start.
+    Latency: ``o_latch`` in the cycle of ``i_start``; ``o_running`` rises 2 cycles after ``i_latched``. A stop wins over anything in the
+    same cycle. It waits ``STOP_CYCLES``, in which the last transfers show, and for ``i_quiescent``, pulses ``o_reset`` for a cycle, and
+    clears the error. Settings written while running wait for the next start.
     Reset: IDLE, no error.
 
     Parameters
@@ -39,7 +39,8 @@ class RunControl(wiring.Component):
 
     Members
     -------
-    settings : In, ``settings_layout``.
+    o_latch : Out, pulse: copy the settings. ``i_latched``: In, pulse: they are copied.
+    settings : In, ``settings_layout``: the copy.
     i_start, i_stop : In, pulses.
     i_error : In, ``error_event``; ignored unless running.
     i_quiescent : In, no transfer is outstanding.
@@ -58,6 +59,8 @@ class RunControl(wiring.Component):
         self.config = config
         super().__init__(
             {
+                "o_latch": Out(1),
+                "i_latched": In(1),
                 "settings": In(settings_layout(config)),
                 "i_start": In(1),
                 "i_stop": In(1),
@@ -80,11 +83,10 @@ class RunControl(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.check = check = StartCheck(self.config)
-        latched = Signal(settings_layout(self.config), reset_less=True)
         state, error = self.o_state, self.o_error
         left = Signal(range(STOP_CYCLES + 1), reset_less=True)
         m.d.comb += [
-            check.settings.eq(latched),
+            check.settings.eq(self.settings),
             self.shape.eq(check.o_shape),
             self.params.eq(check.o_params),
             self.o_tables.eq(self.i_tables & self.i_tables_free & self.o_running),
@@ -102,10 +104,11 @@ class RunControl(wiring.Component):
         with m.Switch(state):
             with m.Case(RunState.IDLE), m.If(self.i_start):
                 with m.If(self.i_quiescent):
-                    m.d.sync += [latched.eq(self.settings), state.eq(RunState.LATCHED)]
+                    m.d.comb += self.o_latch.eq(1)
+                    m.d.sync += state.eq(RunState.LATCHING)
                 with m.Else():
                     refuse(ErrorCode.BUSY)
-            with m.Case(RunState.LATCHED):
+            with m.Case(RunState.LATCHING), m.If(self.i_latched):
                 m.d.sync += state.eq(RunState.CHECKED)
             with m.Case(RunState.CHECKED):
                 m.d.sync += state.eq(RunState.IDLE)

@@ -5,13 +5,18 @@ from amaranth.lib import data
 from stmoe.hw.layouts import SCORE_BITS
 from stmoe.model.config import EngineConfig, clog2
 from stmoe.model.policy import Policy
-from stmoe.model.register_types import REGISTER_BITS, Access
-from stmoe.model.registers import register_map
+from stmoe.model.register_types import REGISTER_BITS, Access, Register
+from stmoe.model.registers import SETTINGS_BASE, register_map
 
 
 def settings_layout(config: EngineConfig) -> data.StructLayout:
-    """Every read-write register by name, 32 bits each."""
-    return data.StructLayout({r.name: REGISTER_BITS for r in register_map(config) if r.access is Access.RW})
+    """The registers that a start copies, by name, 32 bits each."""
+    return data.StructLayout({register.name: REGISTER_BITS for register in settings_registers(config)})
+
+
+def settings_registers(config: EngineConfig) -> list[Register]:
+    """The registers that a start copies."""
+    return [r for r in register_map(config) if r.access is Access.RW and r.offset >= SETTINGS_BASE]
 
 
 def error_event() -> data.StructLayout:

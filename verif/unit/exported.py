@@ -34,6 +34,7 @@ class Exported(wiring.Component):
         m.submodules.memory = memory = Sram(64, 512)
         wiring.connect(m, wiring.flipped(self.axil), slave.axi)
         wiring.connect(m, slave.bus, registers.bus)
+        wiring.connect(m, registers.counters, counters.reads)
         taken = self.o_axis.valid & self.o_axis.ready
         m.d.comb += [
             memory.write_en.eq(self.i_axis.valid & self.i_axis.ready),
@@ -44,7 +45,6 @@ class Exported(wiring.Component):
             self.o_axis.payload.last.eq(1),
             registers.i_quiescent.eq(1),
             registers.i_done.eq(taken),
-            registers.i_counters.eq(counters.values),
             counters.snapshot.eq(registers.o_snapshot),
             counters.clear.eq(registers.o_clear_counters),
             counters.increments.cycles.eq(registers.o_running),

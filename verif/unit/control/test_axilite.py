@@ -3,14 +3,16 @@
 import random
 
 import pytest
-from amaranth import Module, Signal
+from amaranth import Assert, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In
 
+from stmoe.hw.control import axilite
 from stmoe.hw.control.axilite import OKAY, SLVERR, AxiLite, AxiLiteSlave
 from stmoe.verif.unit.bench import simulate
 from stmoe.verif.unit.control.manager import AxiLiteManager
+from stmoe.verif.unit.mutant import planted
 
 WORDS = 16
 
@@ -18,8 +20,9 @@ WORDS = 16
 class Bench(wiring.Component):
     """The slave in front of 16 words; the words above do not exist."""
 
-    def __init__(self, slave=None):
+    def __init__(self, slave=None, *, busy: bool = False):
         self.slave = slave or AxiLiteSlave()
+        self.busy = busy
         super().__init__({"axi": In(AxiLite())})
 
     def elaborate(self, platform):
@@ -40,6 +43,11 @@ class Bench(wiring.Component):
             read.en.eq(bus.read_en),
             bus.read_data.eq(word),
         ]
+        # Busy now and then, by a pattern that fits no access; then, and only then, nothing may come.
+        count = Signal(range(11))
+        m.d.sync += count.eq(Mux(count == 10, 0, count + 1))
+        m.d.comb += bus.busy.eq(Mux(self.busy, (count & 5) == 4, 0))
+        m.d.sync += Assert(~bus.busy | ~(bus.write_en | bus.read_en))
         # Each answer stands for a cycle only.
         m.d.sync += [
             bus.write_error.eq(bad | ~bus.write_en),
@@ -96,13 +104,20 @@ def run(seed: int, bench: Bench, operations: int = 80) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_reads_and_writes_equal_a_memory_with_random_order_stalls_strobes_and_bad_addresses(seed):
-    run(seed, Bench())
+    run(seed, Bench(busy=bool(seed % 2)))
 
 
 @pytest.mark.parametrize("mutant", [ForgetsStrobes, AccessesBetweenWords])
 def test_a_planted_bug_is_caught(mutant):
     with pytest.raises(AssertionError):
         run(0, Bench(mutant()))
+
+
+@pytest.mark.parametrize("waits", ["~b.bvalid & ~bus.busy", "m.If(~bus.busy)"])
+def test_not_waiting_for_busy_registers_is_caught(waits):
+    slave = planted(axilite, waits, waits.replace("~bus.busy", "1")).AxiLiteSlave()
+    with pytest.raises(AssertionError):
+        run(0, Bench(slave, busy=True))
 
 
 def test_latency_is_as_documented():

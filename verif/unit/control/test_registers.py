@@ -10,7 +10,8 @@ from amaranth.sim import Simulator
 
 from stmoe.hw.control.axilite import OKAY, SLVERR, AxiLite, AxiLiteSlave
 from stmoe.hw.control.registers import RegisterFile
-from stmoe.hw.control.settings import error_event
+from stmoe.hw.control.settings import error_event, settings_registers
+from stmoe.hw.control.settings_store import WORDS
 from stmoe.hw.control.start_check import StartCheck
 from stmoe.model.config import EngineConfig
 from stmoe.model.counters import COUNTERS
@@ -27,6 +28,8 @@ from stmoe.verif.unit.control.manager import AxiLiteManager
 TEST, TEST_SHAPE = preset("test")
 WIDE = EngineConfig(name="wide", bus_bytes=8, lanes=32, tiles=3, group_units=4, addr_bits=40, shared_max=2)
 WIDE_SHAPE = ModelShape(experts=20, top_k=3, layers=5, d_model=160, d_ff=48, shared_experts=1, routed_scale=2.5)
+#: More than the cycles from a start to the run.
+START = WORDS + 8
 MODELS = [(TEST, TEST_SHAPE), (WIDE, WIDE_SHAPE)]
 
 
@@ -172,7 +175,7 @@ def test_start_derives_shape_and_params_and_later_writes_wait_for_the_next_start
         ctx, file = driver.ctx, driver.file
         assert not ctx.get(file.o_running)
         await driver.control(start=1)
-        await ctx.tick().repeat(4)
+        await ctx.tick().repeat(START)
         assert ctx.get(file.o_running)
         expected = {
             "experts": shape.experts,
@@ -232,7 +235,7 @@ def test_start_derives_shape_and_params_and_later_writes_wait_for_the_next_start
         check(3)
         await driver.control(stop=1)
         await driver.control(start=1)
-        await ctx.tick().repeat(4)
+        await ctx.tick().repeat(START)
         assert await driver.error() == (ErrorCode.NONE, 0)
         check(9)
 
@@ -287,14 +290,14 @@ def test_each_illegal_combination_refuses_the_start_names_its_rule_and_interrupt
                 assert broken_rule(TEST, legal | case) is rule
                 await driver.configure(case)
                 await driver.control(start=1)
-                await driver.ctx.tick().repeat(4)
+                await driver.ctx.tick().repeat(START)
                 assert not driver.ctx.get(driver.file.o_running), rule
                 assert await driver.error() == (ErrorCode.CONFIG, rule)
                 assert driver.ctx.get(driver.file.irq)
                 await driver.write("IRQ_STATUS", 0b10)
                 await driver.configure({name: legal.get(name, 0) for name in case})
         await driver.control(start=1)
-        await driver.ctx.tick().repeat(4)
+        await driver.ctx.tick().repeat(START)
         assert driver.ctx.get(driver.file.o_running)
         assert await driver.error() == (ErrorCode.NONE, 0)
 
@@ -309,7 +312,7 @@ def check_random_settings(check: StartCheck, config, shape, seed: int, draws: in
 
     async def testbench(ctx):
         for _ in range(draws):
-            settings = {r.name: r.reset for r in registers if r.access is Access.RW} | legal
+            settings = {r.name: r.reset for r in settings_registers(config)} | legal
             names = rng.choice((sorted(legal), [name for name in legal if name.startswith("MODEL")]))
             for name in rng.sample(names, rng.randrange(3)):
                 width = rng.randint(1, registers[name].mask.bit_length())
@@ -358,7 +361,7 @@ def test_a_start_before_any_model_is_refused_as_unconfigured():
     async def body(driver):
         await driver.write("IMAGE_ID", 7)
         await driver.control(start=1)
-        await driver.ctx.tick().repeat(4)
+        await driver.ctx.tick().repeat(START)
         assert await driver.error() == (ErrorCode.UNCONFIGURED, 0)
         assert (await driver.fields("STATUS"))["running"] == 0
 
@@ -374,7 +377,7 @@ def test_an_engine_error_halts_keeps_the_first_and_needs_a_stop():
         await driver.configure(legal_settings(TEST, TEST_SHAPE))
         await driver.write("IRQ_ENABLE", 0b11)
         await driver.control(start=1)
-        await ctx.tick().repeat(4)
+        await ctx.tick().repeat(START)
         assert not ctx.get(file.irq)
         ctx.set(file.i_quiescent, 0)
         for event in (first, second):
@@ -383,7 +386,7 @@ def test_an_engine_error_halts_keeps_the_first_and_needs_a_stop():
         ctx.set(file.i_error, error_event().const(None))
         assert not ctx.get(file.o_running)
         await driver.control(start=1)
-        await ctx.tick().repeat(4)
+        await ctx.tick().repeat(START)
         expected = {"running": 0, "quiescent": 0, "halted": 1, "window_lock": 0, "error": ErrorCode.CRC, "tables": 0}
         assert await driver.fields("STATUS") == expected
         assert await driver.fields("ERROR_INFO") == {"layer": 2, "expert": 5}
@@ -404,7 +407,7 @@ def test_stop_waits_for_quiescence_then_resets_the_engine_once_and_wins_over_sta
         ctx, file = driver.ctx, driver.file
         await driver.configure(legal_settings(TEST, TEST_SHAPE))
         await driver.control(start=1)
-        await ctx.tick().repeat(4)
+        await ctx.tick().repeat(START)
         ctx.set(file.i_quiescent, 0)
         await driver.control(start=1, stop=1)
         for _ in range(20):
@@ -420,7 +423,7 @@ def test_stop_waits_for_quiescence_then_resets_the_engine_once_and_wins_over_sta
         assert pulses == 1
         ctx.set(file.i_quiescent, 0)
         await driver.control(start=1)
-        await ctx.tick().repeat(4)
+        await ctx.tick().repeat(START)
         assert await driver.error() == (ErrorCode.BUSY, 0)
         assert not ctx.get(file.o_running)
 
@@ -443,16 +446,45 @@ def test_window_lock_holds_until_reset_and_survives_a_stop():
     bench_run(TEST, body)
 
 
-def test_commands_are_single_pulses_and_counters_are_read_from_the_snapshot():
-    async def body(driver):
-        ctx, file = driver.ctx, driver.file
-        for i, counter in enumerate(COUNTERS):
-            ctx.set(file.i_counters[counter.name], (i + 1) << 36 | i)
-        for i, counter in enumerate(COUNTERS):
-            assert await driver.read(f"{counter.name.upper()}_LO") == i
-            assert await driver.read(f"{counter.name.upper()}_HI") == (i + 1) << 4
+async def serve_counters(ctx, file: RegisterFile) -> None:
+    """What stands in for the bank: counter i holds i + 1 in its bits from 36 on, and i."""
+    async for _, _, en, index in ctx.tick().sample(file.counters.en, file.counters.index):
+        if en:
+            ctx.set(file.counters.value, (index + 1) << 36 | index)
 
-    bench_run(TEST, body)
+
+def test_each_counter_is_read_by_its_index():
+    bench = Bench(TEST)
+
+    async def testbench(ctx):
+        driver = Driver(ctx, bench, random.Random(0))
+        for i, counter in enumerate(COUNTERS):
+            assert await driver.read(f"{counter.name.upper()}_HI") == (i + 1) << 4
+            assert await driver.read(f"{counter.name.upper()}_LO") == i
+
+    async def serve(ctx):
+        await serve_counters(ctx, bench.file)
+
+    simulate(bench, testbench, background=[serve])
+
+
+def test_a_read_waits_while_the_counters_are_busy():
+    bench = Bench(TEST)
+
+    async def testbench(ctx):
+        await ctx.tick().repeat(START)
+        ctx.set(bench.file.counters.busy, 1)
+        ctx.set(bench.axi.ar.arvalid, 1)
+        await ctx.tick().until(bench.axi.ar.arready)
+        ctx.set(bench.axi.ar.arvalid, 0)
+        await ctx.tick().repeat(10)
+        assert not ctx.get(bench.axi.r.rvalid)
+        ctx.set(bench.file.counters.busy, 0)
+        await ctx.tick().repeat(3)
+        assert ctx.get(bench.axi.r.rvalid)
+        assert ctx.get(bench.axi.r.rdata) == bench.file.map["ID"].reset
+
+    simulate(bench, testbench)
 
 
 @pytest.mark.parametrize("name", ["clear_tables", "snapshot", "clear_counters"])
@@ -462,7 +494,7 @@ def test_a_command_is_one_pulse_and_no_other(name):
 
     async def testbench(ctx):
         await Driver(ctx, bench, random.Random(0)).control(**{name: 1})
-        await ctx.tick().repeat(4)
+        await ctx.tick().repeat(START)
 
     async def watch(ctx):
         async for _, _, *outputs in ctx.tick().sample(*(getattr(bench.file, f"o_{n}") for n in pulses)):
@@ -492,14 +524,14 @@ def test_tables_are_saved_and_loaded_while_running_one_at_a_time():
             """Write CONTROL; the pulses that followed, and the error."""
             pulses.clear()
             await driver.control(**bits)
-            await ctx.tick().repeat(4)
+            await ctx.tick().repeat(START)
             return tuple(pulses), (await driver.error())[0]
 
         await driver.configure(legal_settings(TEST, TEST_SHAPE))
         assert await order(save_tables=1) == ((), ErrorCode.TABLES)
         assert await driver.read("IRQ_STATUS") == 0b010
         await driver.control(start=1)
-        await ctx.tick().repeat(4)
+        await ctx.tick().repeat(START)
         assert await order(save_tables=1) == (("save",), ErrorCode.NONE)
         assert await order(load_tables=1) == (("load",), ErrorCode.NONE)
         ctx.set(file.i_tables_busy, 1)

@@ -1,10 +1,11 @@
-"""What holds a board's clock: the longest ways between its blocks, after routing or, long before, after placement.
+"""What holds a board's clock: the longest ways between its blocks, after placement or after routing.
 
     python -m stmoe.fpga.ways --board ulx3s-85f
+    python -m stmoe.fpga.ways --board ulx3s-85f --routed
 
-prints a line a pair of blocks, from the delays that ``stmoe fpga build`` left. If it did not, synthesises and places as it does,
-and takes the placer's estimates: of the clock they say little, but they tell short ways from long ones. What is there is not made
-again. Needs the extra ``fpga``. Delays are at the slowest corner.
+prints a line a pair of blocks. The first synthesises and places as ``stmoe fpga build`` does, and takes the placer's estimates: of the
+clock they say little, but they tell short ways from long ones. The second routes too, which takes twice as long. What is there is not
+made again. Needs the extra ``fpga``. Delays are at the slowest corner.
 """
 
 import argparse
@@ -36,6 +37,7 @@ def main() -> None:
     parser.add_argument(
         "--over", type=float, metavar="NS", help="report longer ways; left out: a period of the board's clock"
     )
+    parser.add_argument("--routed", action="store_true", help="delays after routing")
     parser.add_argument("--steps", action="store_true", help="show the cells on each way")
     options = parser.parse_args()
     try:
@@ -49,7 +51,7 @@ def main() -> None:
             lambda text: print(text, file=sys.stderr),
         )
         flow.synthesise()
-        with flow.delays(options.seed).open() as sdf:
+        with flow.delays(options.seed, routed=options.routed).open() as sdf:
             ways = longest_ways(sdf, 1e9 / board.target_hz if options.over is None else options.over)
     except (UserError, ValueError) as error:
         print(f"stmoe: {error}", file=sys.stderr)

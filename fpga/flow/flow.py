@@ -66,14 +66,17 @@ class Flow:
         run_yosys(self.folder, script, SYNTHESIS_TIMEOUT)
         (self.folder / KEY).write_text(key)
 
-    def place(self, seed: int) -> SeedResult:
-        """Place and route with a seed, unless that was done."""
+    def place(self, seed: int, *, delays: bool = False) -> SeedResult:
+        """Place and route with a seed, unless that was done; with ``delays``, unless it left them too.
+
+        They are not written for every build: a large one's take longer than its bitstream.
+        """
         device, here = self.device, f"seed-{seed}"
         folder = self.folder / here
-        outputs = ["--report", f"{here}/{REPORT}", "--sdf", f"{here}/{DELAYS}"]
-        outputs += [device.placed[0], f"{here}/{device.placed[1]}"]
+        outputs = ["--report", f"{here}/{REPORT}", device.placed[0], f"{here}/{device.placed[1]}"]
+        outputs += ["--sdf", f"{here}/{DELAYS}"] if delays else []
         key = self._key(seed)
-        if _kept(folder) == key:
+        if _kept(folder) == key and (folder / DELAYS).exists() >= delays:
             return SeedResult(**json.loads((folder / RESULT).read_text()))
         self.say(f"nextpnr, seed {seed}")
         began = time.monotonic()
@@ -83,15 +86,12 @@ class Flow:
         (folder / KEY).write_text(key)
         return result
 
-    def delays(self, seed: int) -> Path:
-        """The file with the delays (SDF) of a seed: those after routing if that was done, else those that the placer estimates.
-
-        Then it is placed, unless that was done, and not routed.
-        """
-        key = self._key(seed)
-        routed, folder = self.folder / f"seed-{seed}", self.folder / f"placed-{seed}"
-        if _kept(routed) == key:
-            return routed / DELAYS
+    def delays(self, seed: int, *, routed: bool) -> Path:
+        """The file with the delays (SDF) of a seed: ``routed``, or those that the placer estimates. Done before is not done again."""
+        if routed:
+            self.place(seed, delays=True)
+            return self.folder / f"seed-{seed}" / DELAYS
+        key, folder = self._key(seed), self.folder / f"placed-{seed}"
         if _kept(folder) != key:
             self.say(f"nextpnr, seed {seed}, placement")
             self._run(folder, seed, ["--no-route", "--sdf", f"{folder.name}/{DELAYS}"])

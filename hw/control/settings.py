@@ -1,5 +1,6 @@
 """What the registers say: the raw values as latched at start, and the run-time parameters made from them."""
 
+from amaranth import Cat, Const, Value
 from amaranth.lib import data
 
 from stmoe.hw.layouts import SCORE_BITS
@@ -10,8 +11,17 @@ from stmoe.model.registers import SETTINGS_BASE, register_map
 
 
 def settings_layout(config: EngineConfig) -> data.StructLayout:
-    """The registers that a start copies, by name, 32 bits each."""
-    return data.StructLayout({register.name: REGISTER_BITS for register in settings_registers(config)})
+    """The registers that a start copies, by name, as they are copied (``copied_setting``)."""
+    word = Const(0, REGISTER_BITS)
+    return data.StructLayout({r.name: len(copied_setting(config, r, word)) for r in settings_registers(config)})
+
+
+def copied_setting(config: EngineConfig, register: Register, word: Value) -> Value:
+    """What is copied of a register's ``word``: all of it; but of an address, one bit for all that are above ``addr_bits``."""
+    if not register.name.endswith("_HI"):
+        return word
+    known = max(config.addr_bits - REGISTER_BITS, 0)
+    return Cat(word[:known], word[known:].any())
 
 
 def settings_registers(config: EngineConfig) -> list[Register]:

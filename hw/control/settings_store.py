@@ -11,7 +11,7 @@ from amaranth import Array, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from stmoe.hw.control.settings import settings_layout, settings_registers
+from stmoe.hw.control.settings import copied_setting, settings_layout, settings_registers
 from stmoe.hw.memory.sram import Sram
 from stmoe.model.config import EngineConfig
 from stmoe.model.register_types import REGISTER_BITS
@@ -85,5 +85,5 @@ class SettingsStore(wiring.Component):
         with m.If(lands):
             for i, register in registers.items():
                 with m.If(row == i):
-                    m.d.sync += self.latched[register.name].eq(words.read_data)
+                    m.d.sync += self.latched[register.name].eq(copied_setting(self.config, register, words.read_data))
         return m

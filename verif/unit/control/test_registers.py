@@ -24,6 +24,7 @@ from stmoe.model.shape import ModelShape
 from stmoe.model.start_rules import broken_rule
 from stmoe.verif.unit.bench import simulate
 from stmoe.verif.unit.control.manager import AxiLiteManager
+from stmoe.verif.unit.control.settings import copied
 
 TEST, TEST_SHAPE = preset("test")
 WIDE = EngineConfig(name="wide", bus_bytes=8, lanes=32, tiles=3, group_units=4, addr_bits=40, shared_max=2)
@@ -318,7 +319,7 @@ def check_random_settings(check: StartCheck, config, shape, seed: int, draws: in
                 width = rng.randint(1, registers[name].mask.bit_length())
                 settings[name] = rng.getrandbits(width) & registers[name].mask
             for name, value in settings.items():
-                ctx.set(check.settings[name], value)
+                ctx.set(check.settings[name], copied(config, name, value))
             await ctx.tick()
             assert ctx.get(check.o_rule) == (broken_rule(config, settings) or 0), settings
 

@@ -8,12 +8,15 @@ from amaranth import Assert
 from stmoe.hw.control import settings_store
 from stmoe.hw.control.settings import settings_registers
 from stmoe.hw.control.settings_store import WORDS, SettingsStore
+from stmoe.model.config import EngineConfig
 from stmoe.model.presets import preset
 from stmoe.model.registers import SETTINGS_BASE
 from stmoe.verif.unit.bench import simulate
+from stmoe.verif.unit.control.settings import copied
 from stmoe.verif.unit.mutant import planted
 
 TEST, _ = preset("test")
+WIDE = EngineConfig(name="wide", bus_bytes=8, lanes=32, tiles=3, group_units=4, addr_bits=40)
 
 MUTANTS = {
     "the strobes are forgotten": (
@@ -23,6 +26,7 @@ MUTANTS = {
     "the mask is that of the word read": ("masks[self.index]", "masks[self.read_index]"),
     "words are not reset": ("values[at]", "0"),
     "every latch resets": ("walks.eq(0), resets.eq(0)", "walks.eq(0)"),
+    "the high bits of an address are lost": ("register, words.read_data)", "register, words.read_data & 0xFF)"),
     "copies are those of the next word": ("row.eq(at)", "row.eq(at + 1)"),
     "the last word is copied late": ("lands & ~walks", "walks & (at == WORDS - 1)"),
     "busy ends before the copies are there": ("self.latch | walks | lands", "self.latch | walks"),
@@ -32,7 +36,7 @@ MUTANTS = {
 def run(store: SettingsStore, seed: int, steps: int = 300) -> None:
     """Random writes and reads at once, now and then a copy; everything that comes out compared, and ``busy``."""
     rng = random.Random(seed)
-    registers = {(r.offset - SETTINGS_BASE) // 4: r for r in settings_registers(TEST)}
+    registers = {(r.offset - SETTINGS_BASE) // 4: r for r in settings_registers(store.config)}
     words = {i: register.reset for i, register in registers.items()}
 
     async def testbench(ctx):
@@ -73,7 +77,7 @@ def run(store: SettingsStore, seed: int, steps: int = 300) -> None:
         assert ctx.get(store.o_done)
         assert not ctx.get(store.busy)
         for i, register in registers.items():
-            assert ctx.get(store.latched[register.name]) == words[i], register.name
+            assert ctx.get(store.latched[register.name]) == copied(store.config, register.name, words[i]), register.name
 
     simulate(store, testbench)
 
@@ -91,9 +95,10 @@ def checked(store: type[SettingsStore]) -> type[SettingsStore]:
     return Checked
 
 
+@pytest.mark.parametrize("config", [TEST, WIDE], ids=lambda c: c.name)
 @pytest.mark.parametrize("seed", range(2))
-def test_words_equal_their_twin_and_copies_are_those_of_one_moment(seed):
-    run(checked(SettingsStore)(TEST), seed)
+def test_words_equal_their_twin_and_copies_are_those_of_one_moment(config, seed):
+    run(checked(SettingsStore)(config), seed)
 
 
 @pytest.mark.parametrize("bug", MUTANTS)

@@ -114,19 +114,30 @@ def test_delays_are_made_once_and_again_for_another_seed_or_design(calls, tmp_pa
     for design, seed in (("one", 1), ("one", 1), ("one", 2), ("two", 1)):
         made = Flow(LFE5U_85F, {"top.il": design, "top.lpf": ""}, tmp_path, 75.0, lambda text: None)
         made.synthesise()
-        assert made.delays(seed).read_text() == DESIGN
+        assert made.delays(seed, routed=False).read_text() == DESIGN
     assert len(runs) == 3
     assert all("--no-route" in arguments for arguments in runs)
 
 
-def test_delays_after_routing_are_preferred(calls, tmp_path):  # noqa: F811
+def test_routed_delays_are_those_of_a_routed_seed_that_left_them(calls, tmp_path, monkeypatch):  # noqa: F811
     from stmoe.fpga.flow import flow
     from stmoe.fpga.flow.device import LFE5U_85F
 
+    asked, stand_in = [], flow.run_tool
+
+    def placer(package, function, arguments, folder):
+        stand_in(package, function, arguments, folder)
+        asked.append(arguments)
+        if "--sdf" in arguments:
+            (folder / arguments[arguments.index("--sdf") + 1]).write_text(DESIGN)
+
+    monkeypatch.setattr(flow, "run_tool", placer)
     made = flow.Flow(LFE5U_85F, {"top.il": "design", "top.lpf": ""}, tmp_path, 75.0, lambda text: None)
     made.synthesise()
     made.place(1)
-    (tmp_path / "seed-1" / flow.DELAYS).write_text(DESIGN)
-    calls.clear()
-    assert made.delays(1).read_text() == DESIGN
-    assert calls == []
+    assert "--sdf" not in asked[0]
+    for _ in range(2):
+        assert made.delays(1, routed=True).read_text() == DESIGN
+        made.place(1)
+    assert len(asked) == 2
+    assert "--no-route" not in asked[1]

@@ -67,6 +67,7 @@ class SettingsStore(wiring.Component):
         at, resets, walks, lands = Signal(range(WORDS)), Signal(init=1), Signal(init=1), Signal()
         row = Signal.like(at, reset_less=True)
         masks, values = (Array(getattr(registers.get(i), name, 0) for i in range(WORDS)) for name in ("mask", "reset"))
+        latched = Signal(self.latched.shape(), reset_less=True)
         copies = walks & ~resets
         m.d.sync += [at.eq(at + walks), lands.eq(copies), row.eq(at), self.o_done.eq(lands & ~walks)]
         with m.If(self.latch):
@@ -81,9 +82,10 @@ class SettingsStore(wiring.Component):
             words.read_en.eq(copies | self.read_en),
             words.read_addr.eq(Mux(walks, at, self.read_index)),
             self.value.eq(words.read_data),
+            self.latched.eq(latched),
         ]
         with m.If(lands):
             for i, register in registers.items():
                 with m.If(row == i):
-                    m.d.sync += self.latched[register.name].eq(copied_setting(self.config, register, words.read_data))
+                    m.d.sync += latched[register.name].eq(copied_setting(self.config, register, words.read_data))
         return m

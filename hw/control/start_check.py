@@ -144,7 +144,8 @@ class StartCheck(wiring.Component):
     def _elaborate_shape(self, m: Module):
         config, shape = self.config, self.o_shape
         d, d_ff = self._value("MODEL_D"), self._value("MODEL_D_FF")
-        weight_beats = _quotient((3 * d) << exact_log2(config.chunk_units), config.bus_bytes)
+        # Three times d, as a sum: a product by a constant would take a multiplier.
+        weight_beats = _quotient((d + (d << 1)) << exact_log2(config.chunk_units), config.bus_bytes)
         m.d.sync += [
             shape.experts.eq(self._value("MODEL_EXPERTS")),
             shape.top_k.eq(self._value("MODEL_TOP_K")),

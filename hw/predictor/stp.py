@@ -122,6 +122,8 @@ class StpPredictor(wiring.Component):
         noted = Signal.like(taken, reset_less=True)
         noted_word = Signal.like(announced, reset_less=True)
         heard, word_heard = Signal(), Signal()
+        told, word_told = Signal(), Signal()
+        m.d.sync += [noted.eq(taken), noted_word.eq(announced), told.eq(0), word_told.eq(0)]
         last_layer, follows, word_follows = Signal(), Signal(), Signal()
         m.d.sync += [heard.eq(0), word_heard.eq(0), last_layer.eq(taken.layer + 1 >= self.shape.layers)]
         m.d.sync += follows.eq(
@@ -187,6 +189,48 @@ class StpPredictor(wiring.Component):
             ]
         with m.If(rows.forgets):
             m.d.sync += known.eq(0)
+        with m.If(word_told):
+            m.d.sync += [
+                known.eq(1),
+                learns.eq(0),
+                answers.eq(1),
+                silent.eq(0),
+                expected.layer.eq(0),
+                expected.token.eq(noted_word.token),
+                expected.sequence.eq(noted_word.sequence),
+                before.eq(Mux(word_follows, word, 0)),
+                word.eq(noted_word.word),
+                was_announced.eq(1),
+            ]
+            with m.If(~word_follows):
+                m.d.sync += since.eq(0)
+            with m.If(~word_follows | ~begun):
+                m.d.sync += [drops.eq(1), begun.eq(0), prepared.eq(0)]
+            m.d.comb += sums.clear.eq(1)
+        with m.If(told):
+            m.d.comb += [errors.verify.eq(1), sums.clear.eq(1)]
+            m.d.sync += [
+                learns.eq(follows & rows.owing),
+                answers.eq(1),
+                known.eq(noted.count != 0),
+                silent.eq(noted.count == 0),
+                since.eq(Mux(follows, further, 1)),
+                expected.sequence.eq(noted.sequence),
+                expected.layer.eq(Mux(last_layer, 0, noted.layer + 1)),
+                expected.token.eq(noted.token + last_layer),
+            ]
+            m.d.comb += sources.record.eq(noted.count != 0)
+            m.d.sync += [begun.eq(prepared), prepared.eq(0)]
+            with m.If(~follows):
+                m.d.sync += [drops.eq(1), begun.eq(0)]
+            with m.If(last_layer & (noted.word != 0)):
+                # The announcement is answered.
+                m.d.sync += answers.eq(0)
+            m.d.sync += [word.eq(noted.word), was_announced.eq(0)]
+            with m.If(~follows):
+                m.d.sync += before.eq(0)
+            with m.Elif((noted.layer == 0) & ~was_announced):
+                m.d.sync += before.eq(word)
 
         with m.FSM():
             with m.State("IDLE"):
@@ -200,55 +244,14 @@ class StpPredictor(wiring.Component):
                     heard.eq(self.i_routed.valid & ~self.i_word.valid & ~self.i_routed.ready),
                     word_heard.eq(self.i_word.valid & ~self.i_word.ready),
                 ]
-                m.d.sync += [noted.eq(taken), noted_word.eq(announced)]
                 with m.If(self.i_word.ready & self.i_word.valid):
-                    m.next = "WORD"
+                    m.d.sync += word_told.eq(1)
+                    m.next = "TOLD"
                 with m.Elif(self.i_routed.ready & self.i_routed.valid):
-                    m.next = "ROUTED"
-            with m.State("WORD"):
-                m.d.sync += [
-                    known.eq(1),
-                    learns.eq(0),
-                    answers.eq(1),
-                    silent.eq(0),
-                    expected.layer.eq(0),
-                    expected.token.eq(noted_word.token),
-                    expected.sequence.eq(noted_word.sequence),
-                    before.eq(Mux(word_follows, word, 0)),
-                    word.eq(noted_word.word),
-                    was_announced.eq(1),
-                ]
-                with m.If(~word_follows):
-                    m.d.sync += since.eq(0)
-                with m.If(~word_follows | ~begun):
-                    m.d.sync += [drops.eq(1), begun.eq(0), prepared.eq(0)]
-                m.d.comb += sums.clear.eq(1)
+                    m.d.sync += told.eq(1)
+                    m.next = "TOLD"
+            with m.State("TOLD"):
                 m.next = "TAKEN"
-            with m.State("ROUTED"):
-                m.d.comb += [errors.verify.eq(1), sums.clear.eq(1)]
-                m.d.sync += [
-                    learns.eq(follows & rows.owing),
-                    answers.eq(1),
-                    known.eq(noted.count != 0),
-                    silent.eq(noted.count == 0),
-                    since.eq(Mux(follows, further, 1)),
-                    expected.sequence.eq(noted.sequence),
-                    expected.layer.eq(Mux(last_layer, 0, noted.layer + 1)),
-                    expected.token.eq(noted.token + last_layer),
-                ]
-                m.d.comb += sources.record.eq(noted.count != 0)
-                m.d.sync += [begun.eq(prepared), prepared.eq(0)]
-                with m.If(~follows):
-                    m.d.sync += [drops.eq(1), begun.eq(0)]
-                with m.If(last_layer & (noted.word != 0)):
-                    # The announcement is answered.
-                    m.d.sync += answers.eq(0)
-                m.next = "TAKEN"
-                m.d.sync += [word.eq(noted.word), was_announced.eq(0)]
-                with m.If(~follows):
-                    m.d.sync += before.eq(0)
-                with m.Elif((noted.layer == 0) & ~was_announced):
-                    m.d.sync += before.eq(word)
             with m.State("TAKEN"):
                 m.d.comb += [rows.drop.eq(drops), rows.learn.eq(~answers & learns)]
                 m.d.sync += drops.eq(0)

@@ -3,7 +3,7 @@
 # Component members come from the signature at run time, and m.If is no context manager to it: pyright cannot see them.
 # pyright: reportAttributeAccessIssue=false, reportGeneralTypeIssues=false, reportArgumentType=false
 
-from amaranth import Module, Signal
+from amaranth import Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -57,11 +57,13 @@ class TableWalk(wiring.Component):
         """States: IDLE; CLEAR; FETCH, SEND to save; LOAD."""
         m = Module()
         address = Signal(range(self.rows))
+        loads = Signal()
         last = address == self.rows - 1
         m.d.comb += [
             self.busy.eq(1),
             self.read_addr.eq(address),
             self.write_addr.eq(address),
+            self.write_data.eq(Mux(loads, self.i_row.payload.as_value(), 0)),
             self.o_row.payload.eq(self.read_data),
         ]
 
@@ -78,10 +80,12 @@ class TableWalk(wiring.Component):
                 with m.If(self.i_command.valid & self.allowed):
                     with m.Switch(self.i_command.payload):
                         with m.Case(TableCommand.CLEAR):
+                            m.d.sync += loads.eq(0)
                             m.next = "CLEAR"
                         with m.Case(TableCommand.SAVE):
                             m.next = "FETCH"
                         with m.Case(TableCommand.LOAD):
+                            m.d.sync += loads.eq(1)
                             m.next = "LOAD"
             with m.State("CLEAR"):
                 m.d.comb += [self.rewrites.eq(1), self.write_en.eq(1)]
@@ -92,7 +96,6 @@ class TableWalk(wiring.Component):
                     self.rewrites.eq(1),
                     self.i_row.ready.eq(self.ready),
                     self.write_en.eq(self.i_row.valid),
-                    self.write_data.eq(self.i_row.payload),
                 ]
                 with m.If(self.i_row.valid & self.ready):
                     advance("LOAD")

@@ -7,6 +7,7 @@ from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from stmoe.hw.memory.deep_sram import DeepSram
 from stmoe.hw.memory.sram import Sram
 from stmoe.hw.predictor.stp_learning import stp_row, stp_slice
 from stmoe.hw.predictor.stp_sources import table_rows
@@ -67,8 +68,8 @@ class SlicedTable(wiring.Component):
         config = self.config
         slices, rows = config.stp_slices, table_rows(config)
         slice_bits = (slices - 1).bit_length()
-        m.submodules.weights = weights = Sram(stp_slice(config).size, rows * slices)
-        m.submodules.visits = visits = Sram(config.stp_fitted.visit_bits, rows)
+        m.submodules.weights = weights = DeepSram(stp_slice(config).size, rows * slices, config.block_words)
+        m.submodules.visits = visits = Sram(config.stp_fitted.visit_bits, rows, registered=True)
 
         # The cycle of a walk's row: slices are read or written first.
         step = Signal(range(slices + 2))
@@ -93,38 +94,27 @@ class SlicedTable(wiring.Component):
             weights.read_en.eq(self.weights_place.valid | (self.walk_reads & within)),
             visits.write_en.eq((self.write_place.valid & self.write_last) | self.walk_writes),
             weights.write_en.eq(self.write_place.valid | self.walk_writes),
-            visits.write_addr.eq(self.write_place.row),
-            visits.write_data.eq(self.write_visits),
-            weights.write_addr.eq(address(self.write_place.row, self.write_place.slice)),
-            weights.write_data.eq(self.write_weights),
         ]
-        with m.If(self.walk_writes):
-            m.d.comb += [
-                visits.write_addr.eq(self.walk_row),
-                visits.write_data.eq(self.walk_data.visits),
-                weights.write_addr.eq(address(self.walk_row, step)),
-                weights.write_data.eq(
-                    self.walk_data.weights.as_value().word_select(step[:slice_bits], stp_slice(config).size)
-                ),
-            ]
+        # What is not learned is the walk's: whether it writes is known late.
+        learns = self.write_place.valid
+        piece = self.walk_data.weights.as_value().word_select(step[:slice_bits], stp_slice(config).size)
+        learned = address(self.write_place.row, self.write_place.slice)
+        m.d.comb += [
+            visits.write_addr.eq(Mux(learns, self.write_place.row, self.walk_row)),
+            visits.write_data.eq(Mux(learns, self.write_visits, self.walk_data.visits)),
+            weights.write_addr.eq(Mux(learns, learned, address(self.walk_row, step))),
+            weights.write_data.eq(Mux(learns, self.write_weights.as_value(), piece)),
+        ]
 
-        read, counted = Signal(), Signal()
         walked_slice = Signal(2)
-        read_weights = Signal(stp_slice(config), reset_less=True)
-        read_visits = Signal.like(self.visits, reset_less=True)
-        m.d.sync += [read.eq(weights.read_en), counted.eq(visits.read_en)]
         m.d.sync += walked_slice.eq(Cat(self.walk_reads & within, walked_slice))
-        with m.If(read):
-            m.d.sync += read_weights.eq(weights.read_data)
-        with m.If(counted):
-            m.d.sync += read_visits.eq(visits.read_data)
         kept = Signal(config.experts_max * config.stp_fitted.weight_bits, reset_less=True)
         with m.If(walked_slice[1]):
-            m.d.sync += kept.eq(Cat(kept, read_weights)[read_weights.as_value().shape().width :])
+            m.d.sync += kept.eq(Cat(kept, weights.read_data)[weights.width :])
         m.d.comb += [
-            self.weights.eq(read_weights),
-            self.visits.eq(read_visits),
+            self.weights.eq(weights.read_data),
+            self.visits.eq(visits.read_data),
             self.row.weights.eq(kept),
-            self.row.visits.eq(read_visits),
+            self.row.visits.eq(visits.read_data),
         ]
         return m

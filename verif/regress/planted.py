@@ -181,10 +181,13 @@ BUGS = (
     ),
 )
 
-#: The register that nothing else uses drives the choice of the bug.
+#: What is written to the register that nothing else uses chooses the bug, while running too.
 _CHOICE = (
     "        # Registered, so that",
-    '        m.d.comb += PLANTED.eq(settings["DEBUG"])\n        # Registered, so that',
+    """\
+        with m.If(settings.write_en[0] & (settings.index == self.map["DEBUG"].offset // 4 % WORDS)):
+            m.d.sync += PLANTED.eq(settings.data)
+        # Registered, so that""",
 )
 
 

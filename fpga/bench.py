@@ -174,14 +174,21 @@ def main() -> None:
     baseline = json.loads(BASELINE.read_text())["units"] if BASELINE.exists() else {}
     measured: dict[str, Any] = {}
     liberty = _liberty(options.liberty)
-    try:
-        for name in names:
-            print(name, file=sys.stderr)
-            measured[name] = measure(UNITS[name](config), options.seeds, options.work / name, lambda text: None)
+    failed = False
+    for name in names:
+        print(name, file=sys.stderr)
+        try:
+            figures = measure(UNITS[name](config), options.seeds, options.work / name, lambda text: None)
             if liberty and name not in NOT_MAPPED:
-                measured[name]["standard_cells"] = standard_cells.cost(UNITS[name](config), liberty, PERIOD)
-    except (RuntimeError, UserError) as error:
-        sys.exit(f"stmoe: {error}")
+                figures["standard_cells"] = standard_cells.cost(UNITS[name](config), liberty, PERIOD)
+        except UserError as error:
+            sys.exit(f"stmoe: {error}")
+        except RuntimeError as error:
+            # The others go on: what they took so far is hours.
+            print(f"stmoe: {name}: {error}", file=sys.stderr)
+            failed = True
+        else:
+            measured[name] = figures
     result = {
         "device": LFE5U_85F.part,
         "preset": PRESET,
@@ -200,6 +207,8 @@ def main() -> None:
         BASELINE.write_text(json.dumps(content, indent=2) + "\n")
         if PAGE.parent.is_dir():  # not in an installed package
             PAGE.write_text(page(content))
+    if failed:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

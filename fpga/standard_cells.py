@@ -4,7 +4,7 @@
 
 prints JSON. Without ``--liberty`` (or LIBERTY in the environment) it is the OSU 0.18 µm library as Debian packages it in
 qflow-tech-osu018; times and power need Debian's opensta. Memories (``stmoe_sram``) are black boxes: paths through them and their area
-and power are not counted. Power is OpenSTA's estimate with its default activity, at the given period.
+and power are not counted. Power is OpenSTA's estimate at the given period, with ``ACTIVITY``.
 """
 
 import argparse
@@ -26,6 +26,10 @@ from stmoe.hw.export import SRAM_FILE
 from stmoe.model.presets import PRESETS
 
 OSU018 = Path("/usr/share/qflow/tech/osu018/osu018_stdcells.lib")
+#: Changes of every net in a cycle, for power. Activity that is propagated from the inputs grows without end in what adds itself up.
+ACTIVITY = 0.1
+#: What OpenSTA's Verilog does not know: parameters of the black boxes.
+_PARAMETERS = re.compile(r"(\bstmoe_sram) #\(\n(?:    \.\w+\([^\n]*\),?\n)*  \)")
 #: Seconds for one synthesis.
 TIMEOUT = 3600
 #: Yosys' statistics with areas.
@@ -82,10 +86,13 @@ read_verilog netlist.v
 link_design {TOP}
 create_clock -name aclk -period {period} [get_ports aclk]
 puts "SLACK [worst_slack -max]"
+set_power_activity -global -activity {ACTIVITY} -duty 0.5
 report_power -digits 6
 exit
 """
     (folder / "sta.tcl").write_text(script)
+    netlist = folder / "netlist.v"
+    netlist.write_text(_PARAMETERS.sub(r"\1", netlist.read_text()))
     done = subprocess.run(
         ["sta", "-no_splash", "-exit", "sta.tcl"], cwd=folder, capture_output=True, text=True, check=False
     )

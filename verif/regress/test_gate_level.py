@@ -1,5 +1,6 @@
 """Blocks after synthesis for ECP5, cell by cell, equal their RTL in every cycle of a run that is held against the golden model."""
 
+import dataclasses
 import random
 import re
 
@@ -26,7 +27,7 @@ RUNS = {
         test_st_moe.TEST, Policy.ST_MOE
     ),
     StpPredictor: lambda: test_stp.test_every_score_equals_the_twins_with_idle_cycles_and_backpressure(
-        test_stp.CASES[0][0], test_stp.CASES[0][1], 1
+        test_stp.build(test_stp.PAIRS), dataclasses.replace(test_stp.SMALL, experts=6, layers=4, top_k=3), 1
     ),
     PrefetchEngine: lambda: test_engine.test_undisturbed_fetches_and_counters_are_the_golden_plan(0xFFFF, 1),
     Tile: lambda: test_tile.test_sums_equal_the_golden_model("test", 0.3),

@@ -75,7 +75,7 @@ class Engine(wiring.Component):
         connect(m, core.o_axis, flipped(self.o_axis))
         # What a register write sets off (a start, a stop) takes some cycles to show at the core.
         unwritten = Signal(range(WRITE_SETTLE + 1))
-        with m.If(axilite.bus.write_en):
+        with m.If(axilite.bus.write_en | axilite.bus.busy):
             m.d.sync += unwritten.eq(0)
         with m.Elif(unwritten != WRITE_SETTLE):
             m.d.sync += unwritten.eq(unwritten + 1)
@@ -96,6 +96,6 @@ class Engine(wiring.Component):
             counters.snapshot.eq(registers.o_snapshot),
             counters.clear.eq(registers.o_clear_counters),
             self.irq.eq(registers.irq),
-            self.quiescent.eq(core.quiescent & (unwritten == WRITE_SETTLE) & ~counters.reads.busy),
+            self.quiescent.eq(core.quiescent & (unwritten == WRITE_SETTLE) & ~axilite.bus.busy),
         ]
         return m

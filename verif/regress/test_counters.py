@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from stmoe.model.counters import COUNTER_BY_NAME
+from stmoe.model.images import pack
 from stmoe.model.policy import Policy
 from stmoe.model.predictor.st_moe import tuned
 from stmoe.model.presets import preset
@@ -14,7 +15,7 @@ from stmoe.model.shape import ModelShape
 from stmoe.sim.compiled import compile_engine
 from stmoe.sim.dram.config import fixed
 from stmoe.sim.engine import Engine
-from stmoe.sim.session import Setting
+from stmoe.sim.session import Session, Setting
 from stmoe.verif.cocotb_tb.build import ROOT
 from stmoe.verif.regress.witness import Witness
 
@@ -81,3 +82,23 @@ def test_prefetches_cut_short_are_accounted_for_to_the_chunk(engine):
     assert whole * beats <= seen["prefetch_beats"] <= begun * beats
     assert seen["demand_beats"] == seen["router_beats"] + beats * seen["demand_chunks"]
     assert seen["demand_misses"] + seen["expert_hits"] <= len(witness.results) * LARGE.slots
+
+
+def cycles_behind_a_start(engine: Engine, *, skip: bool) -> int:
+    """Of a run whose start is followed by nothing but time."""
+    Session(engine, CONFIG, pack(random_model(SHAPE, 1), CONFIG), Setting(policy=Policy.LRU))
+    engine.command(stop=1)
+    engine.run_until_quiescent(1000)
+    engine.command(clear_counters=1)
+    engine.fast_forward = skip
+    engine.command(start=1)
+    engine.run_window(2000)
+    return engine.counters()["cycles"]
+
+
+def test_time_is_not_skipped_while_settings_are_copied(engine):
+    stepped = cycles_behind_a_start(engine, skip=False)
+    assert stepped > 1900
+    engine.command(stop=1)
+    engine.run_until_quiescent(1000)
+    assert cycles_behind_a_start(engine, skip=True) == stepped

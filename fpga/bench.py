@@ -1,6 +1,6 @@
 """Cost and clock of every block on an ECP5, each by itself (``fpga/flow/harness.py``).
 
-    python -m stmoe.fpga.bench [--units NAME,…] [--seeds N] [--out FILE] [--liberty FILE] [--write-baseline] [--plot FILE]
+    python -m stmoe.fpga.bench [--units NAME,…] [--seeds N] [--jobs N] [--out FILE] [--liberty FILE] [--write-baseline] [--plot FILE]
 
 writes JSON, and prints each figure beside that of the baseline in ``fpga/baselines/``. Cells are counted by yosys, without the
 harness: a carry cell as two LUTs, a LUT RAM as four. The clock is the median of the seeds, as nextpnr estimates it after routing,
@@ -90,7 +90,9 @@ UNITS: dict[str, Maker] = {
 }
 
 
-def measure(unit: wiring.Component, seeds: int, folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
+def measure(
+    unit: wiring.Component, seeds: int, folder: Path, say: Callable[[str], None], jobs: int = 1
+) -> dict[str, Any]:
     """Cells of a block, and the clock it reaches."""
     memory = {SRAM_FILE: Path(sram.__file__).with_name(SRAM_FILE).read_text()}
     alone = Flow(LFE5U_85F, {"top.il": netlist(unit, None), **memory}, folder / "cells", TARGET_MHZ, say)
@@ -98,7 +100,7 @@ def measure(unit: wiring.Component, seeds: int, folder: Path, say: Callable[[str
     harness = Harness(unit)
     placed = Flow(LFE5U_85F, {"top.il": netlist(harness, harness.ports), **memory}, folder / "clock", TARGET_MHZ, say)
     placed.synthesise()
-    results = [placed.place(seed) for seed in range(1, seeds + 1)]
+    results = placed.place_all(range(1, seeds + 1), jobs)
     return {"fmax_mhz": summary(results)["fmax_mhz"], **cells(folder / "cells" / NETLIST), "path": results[0].path}
 
 
@@ -158,6 +160,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--units", default=",".join(UNITS), help="blocks, separated by commas")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=1, help="placements at a time, each on a core")
     parser.add_argument("--out", type=Path, default=Path("build/bench-synth/ecp5.json"))
     parser.add_argument("--work", type=Path, default=Path("build/bench-synth"))
     parser.add_argument("--liberty", type=Path, help="standard cells; default LIBERTY, or Debian's OSU 0.18 µm library")
@@ -170,6 +173,9 @@ def main() -> None:
     unknown = [name for name in names if name not in UNITS]
     if unknown:
         parser.error(f"unknown unit {unknown[0]!r}: known are {', '.join(UNITS)}")
+    for name in ("seeds", "jobs"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name} {getattr(options, name)}: must be at least 1")
     config, _ = PRESETS[PRESET]
     baseline = json.loads(BASELINE.read_text())["units"] if BASELINE.exists() else {}
     measured: dict[str, Any] = {}
@@ -178,7 +184,7 @@ def main() -> None:
     for name in names:
         print(name, file=sys.stderr)
         try:
-            figures = measure(UNITS[name](config), options.seeds, options.work / name, lambda text: None)
+            figures = measure(UNITS[name](config), options.seeds, options.work / name, lambda text: None, options.jobs)
             if liberty and name not in NOT_MAPPED:
                 figures["standard_cells"] = standard_cells.cost(UNITS[name](config), liberty, PERIOD)
         except UserError as error:

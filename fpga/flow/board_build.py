@@ -7,7 +7,6 @@ from typing import Any
 
 from stmoe.fpga.boards.board import Board
 from stmoe.fpga.flow.flow import Flow, Say
-from stmoe.fpga.flow.report import SeedResult
 from stmoe.sim.errors import UserError
 
 REPORT = "report.json"
@@ -17,8 +16,8 @@ class TimingError(Exception):
     """No seed meets the clock."""
 
 
-def build_board(board: Board, seeds: int, folder: Path, say: Say) -> dict[str, Any]:
-    """Build with seeds 1 … ``seeds``; the bitstream is the best one's. Returns the report.
+def build_board(board: Board, seeds: int, folder: Path, say: Say, jobs: int = 1) -> dict[str, Any]:
+    """Build with seeds 1 … ``seeds``, ``jobs`` placements at a time; the bitstream is the best one's. Returns the report.
 
     Files: ``NAME.bit``, ``report.json``, and in ``build/`` what the tools made. ``TimingError`` if no seed meets the clock: then there
     is a report and no bitstream.
@@ -31,10 +30,7 @@ def build_board(board: Board, seeds: int, folder: Path, say: Say) -> dict[str, A
     flow = Flow(board.device, files, work, board.target_hz / 1e6, say)
     bitstream.unlink(missing_ok=True)
     flow.synthesise()
-    results: list[SeedResult] = []
-    for seed in range(1, seeds + 1):
-        results.append(flow.place(seed))
-        say(f"seed {seed}: {results[-1].fmax_mhz} MHz")
+    results = flow.place_all(range(1, seeds + 1), jobs)
     report = {"board": board.name, **flow.report(results)}
     _write(folder / REPORT, json.dumps(report, indent=2) + "\n")
     best = max(results, key=lambda result: result.fmax_mhz)

@@ -5,6 +5,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -78,13 +79,32 @@ class Flow:
         key = self._key(seed)
         if _kept(folder) == key and (folder / DELAYS).exists() >= delays:
             return SeedResult(**json.loads((folder / RESULT).read_text()))
-        self.say(f"nextpnr, seed {seed}")
+        self.say(f"seed {seed}: nextpnr")
         began = time.monotonic()
         self._run(folder, seed, outputs)
         result = read_report(folder / REPORT, device, seed, time.monotonic() - began)
         (folder / RESULT).write_text(json.dumps(dataclasses.asdict(result), indent=2) + "\n")
         (folder / KEY).write_text(key)
         return result
+
+    def place_all(self, seeds: Sequence[int], jobs: int = 1) -> list[SeedResult]:
+        """``place`` with every seed, ``jobs`` at a time, each a process of one thread.
+
+        When one fails, those not yet begun are given up; what the others made is kept, as always.
+        """
+
+        def one(seed: int) -> SeedResult:
+            result = self.place(seed)
+            self.say(f"seed {seed}: {result.fmax_mhz} MHz")
+            return result
+
+        with ThreadPoolExecutor(jobs) as pool:
+            begun = [pool.submit(one, seed) for seed in seeds]
+            try:
+                return [placement.result() for placement in begun]
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
 
     def delays(self, seed: int, *, routed: bool) -> Path:
         """The file with the delays (SDF) of a seed: ``routed``, or those that the placer estimates. Done before is not done again."""
@@ -93,7 +113,7 @@ class Flow:
             return self.folder / f"seed-{seed}" / DELAYS
         key, folder = self._key(seed), self.folder / f"placed-{seed}"
         if _kept(folder) != key:
-            self.say(f"nextpnr, seed {seed}, placement")
+            self.say(f"seed {seed}: nextpnr, placement")
             self._run(folder, seed, ["--no-route", "--sdf", f"{folder.name}/{DELAYS}"])
             (folder / KEY).write_text(key)
         return folder / DELAYS
@@ -112,7 +132,7 @@ class Flow:
         arguments = [*self._options(seed), "--json", NETLIST, "--quiet", "--log", f"{folder.name}/{LOG}", *outputs]
         option, constraints = self.device.constraints
         arguments += [option, constraints] if constraints in self.files else [f"{option}-allow-unconstrained"]
-        with watched(folder / LOG, self.say):
+        with watched(folder / LOG, lambda text: self.say(f"seed {seed}: {text}")):
             run_tool(self.device.tools, self.device.placer, arguments, self.folder)
 
     def pack(self, seed: int, bitstream: Path) -> None:

@@ -29,6 +29,7 @@ BoardName = Annotated[
 def build(
     board: BoardName,
     seeds: Annotated[int, typer.Option(metavar="N", min=1, help="Placements to try; the best one is taken.")] = 1,
+    jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Placements at a time, each on a core.")] = 1,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder; left out: build/fpga/NAME.")] = None,
     clock_mhz: Annotated[
         float | None, typer.Option(metavar="MHZ", min=1, help="Another clock than the board's own (ulx3s-85f).")
@@ -48,7 +49,7 @@ def build(
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--out {folder}: is not a folder")
     try:
-        report = build_board(found, seeds, folder, lambda text: print(text, file=sys.stderr))
+        report = build_board(found, seeds, folder, lambda text: print(text, file=sys.stderr), jobs)
     except (TimingError, RuntimeError) as error:
         print(f"stmoe: {error}", file=sys.stderr)
         raise typer.Exit(1) from error

@@ -19,9 +19,16 @@ def run(*arguments: str):
 
 def test_a_build_says_its_clock_its_cells_and_its_file(monkeypatch, tmp_path):
     figures = {"lut": 3, "ff": 2, "bram": 1, "dsp": 0, "fmax_mhz": 80.5, "target_mhz": 75.0}
-    monkeypatch.setattr(board_build, "build_board", lambda board, seeds, folder, say: figures)
-    done = run("build", "--board", "ulx3s-85f", "--seeds", "2", "--out", str(tmp_path))
+    asked = []
+
+    def builds(board, seeds, folder, say, jobs):
+        asked.append((board.name, seeds, folder, jobs))
+        return figures
+
+    monkeypatch.setattr(board_build, "build_board", builds)
+    done = run("build", "--board", "ulx3s-85f", "--seeds", "2", "--jobs", "3", "--out", str(tmp_path))
     assert done.exit_code == 0
+    assert asked == [("ulx3s-85f", 2, tmp_path, 3)]
     assert "ulx3s-85f: 80.5 MHz (median of 2; target 75), 3 lut, 2 ff, 1 bram, 0 dsp" in done.output
     assert str(tmp_path / "ulx3s-85f.bit") in done.output
 

@@ -1,6 +1,7 @@
 """The build flow: what is kept, what is made again, what is reported and what is refused. The tools are stand-ins here."""
 
 import json
+import threading
 
 import pytest
 
@@ -62,8 +63,8 @@ def board(text: str = "design") -> Board:
     )
 
 
-def build(folder, seeds: int, text: str = "design"):
-    return build_board(board(text), seeds, folder, lambda said: None)
+def build(folder, seeds: int, text: str = "design", jobs: int = 1):
+    return build_board(board(text), seeds, folder, lambda said: None, jobs)
 
 
 def test_the_bitstream_is_that_of_the_best_seed_and_the_report_has_the_median(calls, tmp_path):
@@ -101,6 +102,47 @@ def test_a_placement_that_broke_off_is_done_again(calls, tmp_path, monkeypatch):
             build(tmp_path, 2)
     assert not (tmp_path / "report.json").exists()
     assert build(tmp_path, 2)["best_seed"] == 2
+
+
+def test_placements_run_side_by_side_and_the_report_is_the_same(calls, tmp_path, monkeypatch):
+    alone = build(tmp_path / "alone", 3)
+    three, tool = threading.Barrier(3, timeout=30), flow.run_tool
+
+    def together(package, function, arguments, folder):
+        if function == LFE5U_85F.placer:
+            three.wait()
+        tool(package, function, arguments, folder)
+
+    monkeypatch.setattr(flow, "run_tool", together)
+    report = build(tmp_path / "together", 3, jobs=3)
+    assert (tmp_path / "together" / "board.bit").read_text() == "bits of seed-2"
+    for figures in (alone, report):
+        figures.pop("seconds")
+        for seed in figures["seeds"]:
+            seed.pop("seconds")
+    assert report == alone
+
+
+def test_when_one_placement_fails_those_not_begun_are_given_up_and_what_is_done_is_kept(calls, tmp_path, monkeypatch):
+    tool, first_is_done = flow.run_tool, threading.Event()
+
+    def second_breaks(package, function, arguments, folder):
+        if "2" in arguments:
+            first_is_done.wait(30)
+            raise RuntimeError("nextpnr-ecp5 ended with 1: ERROR")
+        tool(package, function, arguments, folder)
+        if "1" in arguments:
+            first_is_done.set()
+        else:
+            raise AssertionError("begun behind one that failed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(flow, "run_tool", second_breaks)
+        with pytest.raises(RuntimeError, match="nextpnr"):
+            build(tmp_path, 3)
+    calls.clear()
+    assert build(tmp_path, 3, jobs=2)["best_seed"] == 2
+    assert calls == ["run_nextpnr_ecp5", "run_nextpnr_ecp5", "run_ecppack"]
 
 
 def test_a_missed_clock_leaves_a_report_and_no_bitstream(calls, tmp_path):

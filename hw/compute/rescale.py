@@ -5,6 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from stmoe.hw.pipeline import delayed
+from stmoe.hw.shift import shift_into
 from stmoe.model.numerics import SCALE_BITS, SHIFT_BITS
 
 #: Cycles from ``value`` to ``result``.
@@ -52,24 +53,29 @@ class Rescale(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        wide = signed(len(self.value) + SCALE_BITS)
+        # Of the shifted product, before it is rounded: from 2·low − 1 to 2·high. The rest is clamped by its sign.
+        near = max((2 * self.high).bit_length(), (-2 * self.low).bit_length()) + 1
 
         value = Signal.like(self.value, reset_less=True)
         multiplier = Signal(SCALE_BITS, reset_less=True)
         # shift − 1, beside the product
         less = [Signal(SHIFT_BITS, name=f"less_{i}", reset_less=True) for i in range(4)]
-        product = [Signal(wide, name=f"product_{i}", reset_less=True) for i in range(2)]
-        by_eights = Signal(wide, reset_less=True)
-        by_ones = Signal(wide, reset_less=True)
-        rounded = Signal(wide, reset_less=True)
+        product = [Signal(signed(len(self.value) + SCALE_BITS), name=f"product_{i}", reset_less=True) for i in range(2)]
+        by_eights = Signal(signed(near + 7), reset_less=True)
+        by_ones = Signal(signed(near), reset_less=True)
+        rounded = Signal(signed(near), reset_less=True)
+        far = [Signal(name=f"far_{i}", reset_less=True) for i in range(3)]
+        negative = [Signal(name=f"negative_{i}", reset_less=True) for i in range(3)]
 
+        eights, eights_fit = shift_into(m, product[1], less[2][3:], near + 7, "eights", unit=8)
+        ones, ones_fit = shift_into(m, by_eights, less[3][:3], near, "ones")
         stages = [
             [value.eq(self.value), multiplier.eq(self.m), less[0].eq(self.shift - 1)],
             [product[0].eq(value * multiplier), less[1].eq(less[0])],
             [product[1].eq(product[0]), less[2].eq(less[1])],
-            [by_eights.eq(product[1] >> (less[2][3:] << 3)), less[3].eq(less[2])],
-            [by_ones.eq(by_eights >> less[3][:3])],
-            [rounded.eq(halve(by_ones))],
+            [by_eights.eq(eights), far[0].eq(~eights_fit), negative[0].eq(product[1][-1]), less[3].eq(less[2])],
+            [by_ones.eq(ones), far[1].eq(far[0] | ~ones_fit), negative[1].eq(negative[0])],
+            [rounded.eq(halve(by_ones)), far[2].eq(far[1]), negative[2].eq(negative[1])],
         ]
         valid = delayed(m, self.valid, len(stages), "valid", reset_less=False)
         for i, stage in enumerate(stages):
@@ -77,9 +83,9 @@ class Rescale(wiring.Component):
                 m.d.sync += stage
 
         with m.If(valid[-1]):
-            with m.If(rounded > self.high):
+            with m.If((far[2] & ~negative[2]) | (~far[2] & (rounded > self.high))):
                 m.d.sync += [self.result.eq(self.high), self.clamped.eq(1)]
-            with m.Elif(rounded < self.low):
+            with m.Elif(far[2] | (rounded < self.low)):
                 m.d.sync += [self.result.eq(self.low), self.clamped.eq(1)]
             with m.Else():
                 m.d.sync += [self.result.eq(rounded), self.clamped.eq(0)]

@@ -14,6 +14,7 @@ from amaranth.lib.wiring import In, Out
 
 from stmoe.hw.layouts import selected, shape_layout
 from stmoe.hw.router.matvec import Z_BITS, router_scale, z_event
+from stmoe.hw.shift import shift_into
 from stmoe.model.config import EngineConfig, clog2
 from stmoe.model.numerics import (
     LOGIT_FAR,
@@ -195,12 +196,13 @@ class Softmax(wiring.Component):
         product = Signal(Z_BITS + SCALE_BITS, reset_less=True)
         half = Signal(D_BITS, reset_less=True)
         over = Signal(reset_less=True)
+        shifted, fits = shift_into(m, product, shift_less_one, D_BITS, "shift")
         m.d.sync += [
             difference.eq(self.z_max - z),
             *(part.eq(difference[i * PART_BITS :][:PART_BITS] * self.scale.m) for i, part in enumerate(parts)),
             product.eq(sum(part << (i * PART_BITS) for i, part in enumerate(parts))),
-            half.eq(product >> shift_less_one),
-            over.eq(((product >> shift_less_one) >> D_BITS).any()),
+            half.eq(shifted),
+            over.eq(~fits),
         ]
         d = Signal(unsigned(clog2(LOGIT_FAR)), reset_less=True)
         far = [Signal(name=f"far_{i}", reset_less=True) for i in range(3)]

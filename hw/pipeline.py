@@ -7,12 +7,13 @@ def delayed(m: Module, signal, cycles: int, name: str, *, reset_less: bool = Tru
     """``signal`` after 0 … ``cycles`` clock edges, as a list; stage 0 is ``signal`` itself.
 
     Flags that start something need ``reset_less=False``; data that such a flag qualifies does not. With ``valid``, the line of that
-    flag, stages hold what they have while nothing passes: an idle line does not toggle.
+    flag, the first stage takes only what is valid, and the others follow it: an idle line does not toggle, and its end holds the last
+    item until the next. That is one clock enable to route, in place of one a stage.
     """
     line = [signal]
     for i in range(1, cycles + 1):
         stage = Signal(signal.shape(), name=f"{name}_{i}", reset_less=reset_less)
-        with m.If(Const(1) if valid is None else valid[i - 1]):
+        with m.If(Const(1) if valid is None or i > 1 else valid[0]):
             m.d.sync += stage.eq(line[-1])
         line.append(stage)
     return line

@@ -97,11 +97,9 @@ class Accumulator(wiring.Component):
         # Terms: the sum of three cycles ago is written now.
         old = Signal(layout, reset_less=True)
         new = Signal(layout, reset_less=True)
-        with m.If(terms[2].valid):
-            m.d.sync += old.eq(Mux(terms[2].word[0], halves[1].read_data, halves[0].read_data))
-        with m.If(terms[3].valid):
-            for s in range(config.segments):
-                m.d.sync += new[s].eq(self._add(Mux(overwrites[3], 0, old[s]), segments[2][s]))
+        m.d.sync += old.eq(Mux(terms[2].word[0], halves[1].read_data, halves[0].read_data))
+        for s in range(config.segments):
+            m.d.sync += new[s].eq(self._add(Mux(overwrites[3], 0, old[s]), segments[2][s]))
         for half in halves:
             m.d.comb += half.write_data.eq(new)
         m.d.sync += [self.done.valid.eq(terms[4].valid & terms[4].last), self.done.slot.eq(terms[4].slot)]

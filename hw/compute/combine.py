@@ -165,8 +165,7 @@ class Combine(wiring.Component):
                 share.c.eq(factor.c),
                 share.so.eq(factor.so),
             ]
-            with m.If(valid[shares_at]):
-                m.d.sync += sums[s].eq(Mux(fresh, 0, old[s]) + share.share)
+            m.d.sync += sums[s].eq(Mux(fresh, 0, old[s]) + share.share)
         m.d.comb += [
             y.write_en.eq(valid[shares_at + 1]),
             y.write_addr.eq(words[shares_at + 1]),

@@ -6,7 +6,6 @@ from amaranth.lib.wiring import In, Out
 
 from stmoe.hw.compute.ports import SUM_BITS
 from stmoe.hw.compute.rescale import halve
-from stmoe.hw.pipeline import delayed
 from stmoe.model.numerics import SHIFT_BITS
 
 #: Bits of c_j.
@@ -21,8 +20,8 @@ class Contribution(wiring.Component):
     """``share = rsr(acc·c, so + 1)``, one a cycle, after ``CONTRIBUTION_LATENCY`` cycles.
 
     Stages: operand, products of its halves (DSP blocks are no wider), their sum, shift by eights, shift by ones, round. ``c`` and
-    ``so`` are those of a whole slot: they must be stable from its first ``acc`` to its last ``share``. A stage moves only for a valid
-    ``acc``. Reset: none in flight.
+    ``so`` are those of a whole slot: they must be stable from its first ``acc`` to its last ``share``. The operand moves only for a
+    valid ``acc``, and what is behind it with it. No reset.
 
     Members
     -------
@@ -61,8 +60,7 @@ class Contribution(wiring.Component):
             by_ones.eq(by_eights >> self.so[:3]),
             self.share.eq(halve(by_ones)),
         ]
-        valid = delayed(m, self.valid, len(stages) - 1, "valid", reset_less=False)
-        for i, stage in enumerate(stages):
-            with m.If(valid[i]):
-                m.d.sync += stage
+        with m.If(self.valid):
+            m.d.sync += stages[0]
+        m.d.sync += stages[1:]
         return m

@@ -4,7 +4,6 @@ from amaranth import Module, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from stmoe.hw.pipeline import delayed
 from stmoe.model.config import EngineConfig
 
 #: Bits of a product of two int8.
@@ -25,8 +24,8 @@ class Mac(wiring.Component):
     """``lanes`` int8 products, summed over each segment of ``group_units`` lanes and over all lanes.
 
     One word a cycle. A register before and behind the multipliers (so that they map to DSP blocks with their registers) and one
-    behind every level of the tree: ``segments`` after ``segment_latency`` cycles, ``total`` after ``total_latency``. A stage moves only
-    for a valid word: lanes that wait for memory do not toggle. Reset: no word in flight.
+    behind every level of the tree: ``segments`` after ``segment_latency`` cycles, ``total`` after ``total_latency``. The operands
+    move only for a valid word, so that lanes that wait for memory do not toggle. No reset.
 
     Members
     -------
@@ -52,34 +51,30 @@ class Mac(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self.config
-        valid = delayed(m, self.valid, total_latency(config) - 1, "valid", reset_less=False)
         row = []
         for i in range(config.lanes):
             a = Signal(signed(8), name=f"weight_{i}", reset_less=True)
             b = Signal(signed(8), name=f"operand_{i}", reset_less=True)
             product = Signal(signed(PRODUCT_BITS), name=f"product_{i}", reset_less=True)
-            with m.If(valid[0]):
+            with m.If(self.valid):
                 m.d.sync += [a.eq(self.weights[i]), b.eq(self.operands[i])]
-            with m.If(valid[1]):
-                m.d.sync += product.eq(a * b)
+            m.d.sync += product.eq(a * b)
             row.append(product)
 
-        levels = iter(valid[2:])
         while len(row) > config.segments:
-            row = self._level(m, row, next(levels))
+            row = self._level(m, row)
         m.d.comb += [self.segments[s].eq(total) for s, total in enumerate(row)]
         while len(row) > 1:
-            row = self._level(m, row, next(levels))
+            row = self._level(m, row)
         m.d.comb += self.total.eq(row[0])
         return m
 
     @staticmethod
-    def _level(m: Module, row: list, valid) -> list:
+    def _level(m: Module, row: list) -> list:
         """One registered level of the tree: sums of neighbours."""
         sums = []
         for i in range(0, len(row), 2):
             total = Signal(signed(len(row[0]) + 1), name=f"sum_{len(row) // 2}_{i // 2}", reset_less=True)
-            with m.If(valid):
-                m.d.sync += total.eq(row[i] + row[i + 1])
+            m.d.sync += total.eq(row[i] + row[i + 1])
             sums.append(total)
         return sums

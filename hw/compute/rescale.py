@@ -4,7 +4,6 @@ from amaranth import Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from stmoe.hw.pipeline import delayed
 from stmoe.hw.shift import shift_into
 from stmoe.model.numerics import SCALE_BITS, SHIFT_BITS
 
@@ -20,8 +19,9 @@ def halve(value):
 class Rescale(wiring.Component):
     """``result = min(max(rsr(value·m, shift), low), high)``, one a cycle, after ``RESCALE_LATENCY`` cycles.
 
-    Stages: operands, product, product (two registers for the DSP blocks), shift by eights, shift by ones, round, clamp. A stage moves
-    only for a valid value, so that an idle multiplier costs nothing. Reset: no value in flight.
+    Stages: operands, product, product (two registers for the DSP blocks), shift by eights, shift by ones, round, clamp. Behind the
+    product only what can still decide the result is kept. The operands move only for a valid value, so that an idle multiplier does not
+    toggle. No reset.
 
     Parameters
     ----------
@@ -77,16 +77,14 @@ class Rescale(wiring.Component):
             [by_ones.eq(ones), far[1].eq(far[0] | ~ones_fit), negative[1].eq(negative[0])],
             [rounded.eq(halve(by_ones)), far[2].eq(far[1]), negative[2].eq(negative[1])],
         ]
-        valid = delayed(m, self.valid, len(stages), "valid", reset_less=False)
-        for i, stage in enumerate(stages):
-            with m.If(valid[i]):
-                m.d.sync += stage
+        with m.If(self.valid):
+            m.d.sync += stages[0]
+        m.d.sync += stages[1:]
 
-        with m.If(valid[-1]):
-            with m.If((far[2] & ~negative[2]) | (~far[2] & (rounded > self.high))):
-                m.d.sync += [self.result.eq(self.high), self.clamped.eq(1)]
-            with m.Elif(far[2] | (rounded < self.low)):
-                m.d.sync += [self.result.eq(self.low), self.clamped.eq(1)]
-            with m.Else():
-                m.d.sync += [self.result.eq(rounded), self.clamped.eq(0)]
+        with m.If((far[2] & ~negative[2]) | (~far[2] & (rounded > self.high))):
+            m.d.sync += [self.result.eq(self.high), self.clamped.eq(1)]
+        with m.Elif(far[2] | (rounded < self.low)):
+            m.d.sync += [self.result.eq(self.low), self.clamped.eq(1)]
+        with m.Else():
+            m.d.sync += [self.result.eq(rounded), self.clamped.eq(0)]
         return m

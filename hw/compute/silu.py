@@ -16,7 +16,7 @@ _TABLE_BITS = 9
 class Silu(wiring.Component):
     """``silu = max(value, 0) − R(|value|)``, one a cycle, after ``SILU_LATENCY`` cycles: index, table, difference.
 
-    A stage moves only for a valid value. Reset: no value in flight.
+    The first stage moves only for a valid value; without one the others soon stand still.
 
     Members
     -------
@@ -42,15 +42,14 @@ class Silu(wiring.Component):
         far = Signal(reset_less=True)
         first = Signal(signed(16), reset_less=True)
         second = Signal(signed(16), reset_less=True)
-        valid = delayed(m, self.valid, SILU_LATENCY - 1, "valid", reset_less=False)
+        valid = delayed(m, self.valid, 1, "valid", reset_less=False)
         with m.If(valid[0]):
             m.d.sync += [index.eq((abs(self.value) + 4) >> 3), first.eq(self.value)]
-        with m.If(valid[1]):
-            m.d.sync += [far.eq(index >= len(entries)), second.eq(first)]
-        with m.If(valid[2]):
-            m.d.sync += [
-                self.silu.eq(Mux(second > 0, second, 0) - Mux(far, 0, read.data)),
-                self.same.eq(second),
-            ]
+        m.d.sync += [
+            far.eq(index >= len(entries)),
+            second.eq(first),
+            self.silu.eq(Mux(second > 0, second, 0) - Mux(far, 0, read.data)),
+            self.same.eq(second),
+        ]
         m.d.comb += [read.addr.eq(index), read.en.eq(valid[1])]
         return m

@@ -177,7 +177,7 @@ class RouterMatVec(wiring.Component):
             m.d.sync += self.scale.eq(scales[self.i_start.payload.slot])
 
     def _dot(self, m, x_word, w_word, valid_in):
-        """Σ over the lanes of a word of weights: products, tree. A stage moves only for a valid word."""
+        """Σ over the lanes of a word of weights: products, tree. x moves only for a valid word, as w does."""
         x_here = Signal.like(x_word, reset_less=True)
         with m.If(valid_in[BLOCK_LATENCY - 2]):
             m.d.sync += x_here.eq(x_word)
@@ -185,8 +185,7 @@ class RouterMatVec(wiring.Component):
         for lane in range(self.config.router_lanes):
             x, w = (word.word_select(lane, 16).as_signed() for word in (x_here, w_word))
             product = Signal(signed(32), name=f"product_{lane}", reset_less=True)
-            with m.If(valid_in[BLOCK_LATENCY - 1]):
-                m.d.sync += product.eq(x * w)
+            m.d.sync += product.eq(x * w)
             terms.append(product)
         for level in range(self.tree_stages):
             sums = []
@@ -194,8 +193,7 @@ class RouterMatVec(wiring.Component):
                 pairs = [a + b for a, b in zip(terms[i : i + 4 : 2], terms[i + 1 : i + 4 : 2], strict=True)]
                 value = pairs[0] + pairs[1] if len(pairs) == 2 else pairs[0]
                 total = Signal(value.shape(), name=f"sum_{level}_{i // 4}", reset_less=True)
-                with m.If(valid_in[BLOCK_LATENCY + level]):
-                    m.d.sync += total.eq(value)
+                m.d.sync += total.eq(value)
                 sums.append(total)
             terms = sums
         return terms[0]

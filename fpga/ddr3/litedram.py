@@ -5,8 +5,8 @@ and ``dfi``, whose DFI leads outside, with the PHY's registers and latencies but
 lie alike in both (``registers.py``).
 """
 
-# What comes from the extra has no types, and need not be installed.
-# pyright: reportMissingImports=false
+# What comes from the extra has no types, need not be installed, and where it is, Migen's members look like None until they are made.
+# pyright: reportMissingImports=false, reportOptionalMemberAccess=false, reportCallIssue=false
 
 import re
 from importlib.util import find_spec

@@ -7,8 +7,8 @@ around it are only what its own generator leaves to a CPU, the initialisation, a
 latency of its generic PHY. Auto precharge is off: the chip model has none.
 """
 
-# What comes from the extra has no types, and need not be installed.
-# pyright: reportMissingImports=false
+# What comes from the extra has no types, need not be installed, and where it is, Migen's members look like None until they are made.
+# pyright: reportMissingImports=false, reportOptionalMemberAccess=false
 
 import argparse
 import json

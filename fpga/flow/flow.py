@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -92,19 +93,27 @@ class Flow:
 
         When one fails, those not yet begun are given up; what the others made is kept, as always.
         """
+        given_up = threading.Event()
 
         def one(seed: int) -> SeedResult:
-            result = self.place(seed)
+            # Whoever is free takes the next seed before the failure of the last is heard of elsewhere: so it is asked here.
+            if given_up.is_set():
+                raise RuntimeError(f"seed {seed}: given up")
+            try:
+                result = self.place(seed)
+            except BaseException:
+                given_up.set()
+                raise
             self.say(f"seed {seed}: {result.fmax_mhz} MHz")
             return result
 
         with ThreadPoolExecutor(jobs) as pool:
-            begun = [pool.submit(one, seed) for seed in seeds]
+            # In their order: what failed comes before what was given up for it.
+            placements = [pool.submit(one, seed) for seed in seeds]
             try:
-                return [placement.result() for placement in begun]
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+                return [placement.result() for placement in placements]
+            finally:
+                given_up.set()
 
     def delays(self, seed: int, *, routed: bool) -> Path:
         """The file with the delays (SDF) of a seed: ``routed``, or those that the placer estimates. Done before is not done again."""

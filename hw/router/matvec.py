@@ -132,14 +132,14 @@ class RouterMatVec(wiring.Component):
             stage.last.eq(last_expert),
             stage.expert.eq(expert),
         ]
-        valid_in = []  # one cycle after reading, two cycles, and so on
+        stages = [stage]
         for i in range(self.latency - 1):
             next_stage = Signal(tag, name=f"stage_{i}")
             m.d.sync += next_stage.eq(stage)
             stage = next_stage
-            valid_in.append(stage.valid)
+            stages.append(stage)
 
-        total = self._dot(m, x_memory.read_data, weights.read_data, valid_in)
+        total = self._dot(m, x_memory.read_data, weights.read_data, stages[BLOCK_LATENCY - 1].valid)
         valid = Signal()
         event = Signal(z_event(config), reset_less=True)
         m.d.sync += valid.eq(stage.done)
@@ -176,10 +176,10 @@ class RouterMatVec(wiring.Component):
         with m.If(self.i_start.valid & self.i_start.ready):
             m.d.sync += self.scale.eq(scales[self.i_start.payload.slot])
 
-    def _dot(self, m, x_word, w_word, valid_in):
+    def _dot(self, m, x_word, w_word, x_comes):
         """Σ over the lanes of a word of weights: products, tree. x moves only for a valid word, as w does."""
         x_here = Signal.like(x_word, reset_less=True)
-        with m.If(valid_in[BLOCK_LATENCY - 2]):
+        with m.If(x_comes):
             m.d.sync += x_here.eq(x_word)
         terms = []
         for lane in range(self.config.router_lanes):

@@ -31,6 +31,7 @@ def plant(
                 continue
             # With the globals of the module itself, or its classes would meet their copies.
             function = types.FunctionType(code.__code__, vars(module), method, code.__defaults__, code.__closure__)
+            function.__kwdefaults__ = code.__kwdefaults__
             patch.setattr(getattr(module, name), method, function)
 
 

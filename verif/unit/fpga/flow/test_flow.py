@@ -13,6 +13,7 @@ from stmoe.fpga.flow.flow import Flow
 from stmoe.fpga.flow.pip_tools import digest, require, run_tool
 from stmoe.fpga.flow.report import read_report, summary
 from stmoe.sim.errors import UserError
+from stmoe.verif.unit.mutant import plant
 
 #: Seed → MHz of the stand-in for the placer.
 CLOCKS = {1: 71.5, 2: 80.25, 3: 76.0}
@@ -123,26 +124,37 @@ def test_placements_run_side_by_side_and_the_report_is_the_same(calls, tmp_path,
     assert report == alone
 
 
-def test_when_one_placement_fails_those_not_begun_are_given_up_and_what_is_done_is_kept(calls, tmp_path, monkeypatch):
-    tool, first_is_done = flow.run_tool, threading.Event()
+def break_second(monkeypatch) -> list[str]:
+    """The second placement fails from now on; the seeds of those that are begun."""
+    tool, begun = flow.run_tool, []
 
     def second_breaks(package, function, arguments, folder):
-        if "2" in arguments:
-            first_is_done.wait(30)
+        begun.append(arguments[arguments.index("--seed") + 1])
+        if begun[-1] == "2":
             raise RuntimeError("nextpnr-ecp5 ended with 1: ERROR")
         tool(package, function, arguments, folder)
-        if "1" in arguments:
-            first_is_done.set()
-        else:
-            raise AssertionError("begun behind one that failed")
 
+    monkeypatch.setattr(flow, "run_tool", second_breaks)
+    return begun
+
+
+def test_when_one_placement_fails_those_not_begun_are_given_up_and_what_is_done_is_kept(calls, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
-        patched.setattr(flow, "run_tool", second_breaks)
+        begun = break_second(patched)
         with pytest.raises(RuntimeError, match="nextpnr"):
-            build(tmp_path, 3)
+            build(tmp_path, 9)
+    assert begun == ["1", "2"]
     calls.clear()
     assert build(tmp_path, 3, jobs=2)["best_seed"] == 2
     assert calls == ["run_nextpnr_ecp5", "run_nextpnr_ecp5", "run_ecppack"]
+
+
+def test_a_flow_that_goes_on_behind_a_failure_is_caught(calls, tmp_path, monkeypatch):
+    plant(monkeypatch, flow, [("if given_up.is_set():", "if False:")])
+    begun = break_second(monkeypatch)
+    with pytest.raises(RuntimeError, match="nextpnr"):
+        build(tmp_path, 9)
+    assert begun[:3] == ["1", "2", "3"]
 
 
 def test_a_missed_clock_leaves_a_report_and_no_bitstream(calls, tmp_path):
